@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0
+# The front door: what a person types. The work is done by two programs, kernel-tree and runner.
+
+# Read by them, from here or from the environment.
+export LINUX KVM
+
+cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; install a Rust toolchain (package cargo, or rustup) and run it again" >&2; exit 1;:)
+tree := $(cargo) run --release -q -p kernel-tree --
+runner := $(cargo) run --release -q -p runner --
+
+.PHONY: help demo test bench check kernel integrate unintegrate setup clean distclean
+
+help:
+	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
+	@echo "make test               every test, on the host and in QEMU"
+	@echo "make bench              what a handover costs, ours against mainline"
+	@echo "make check              formatting, lints, license lines, warnings"
+	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"
+	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
+	@echo "                        put our code into a Linux 7.3 tree, take it out again"
+	@echo "make setup              only install the packages and get the source"
+	@echo "make clean, distclean   remove what was built; also what was downloaded"
+	@echo "LINUX=tree uses your own Linux 7.3 tree; KVM=1 uses /dev/kvm instead of software emulation"
+
+demo test bench:
+	$(runner) $@
+
+check setup:
+	$(tree) $@
+
+kernel:
+	$(tree) kernel $(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)")
+
+integrate unintegrate:
+	$(tree) $@ $(if $(LINUX),--linux "$(LINUX)")
+
+clean:
+	$(tree) clean
+
+distclean:
+	$(tree) clean --all

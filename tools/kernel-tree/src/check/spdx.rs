@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Every text file of the project says its license in its first three lines.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::Finding;
+
+/// Files whose form leaves no room for the line.
+const EXCEPT: [&str; 2] = ["Cargo.lock", ".gitignore"];
+
+/// Folders whose files are data.
+const DATA: [&str; 3] = ["golden", "goldens", "proptest-regressions"];
+
+pub(super) fn check(root: &Path) -> Finding {
+    let out = Command::new("git")
+        .current_dir(root)
+        .args([
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+        ])
+        .output();
+    let listed = match out {
+        Ok(out) if out.status.success() => out.stdout,
+        _ => return Err(vec!["git cannot list the project's files".into()]),
+    };
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    let mut count = 0;
+    let mut without = Vec::new();
+    for name in listed.split('\0').filter(|n| !n.is_empty() && !excepted(n)) {
+        // A file that is listed but gone was removed and not committed yet; binary is not text.
+        let Ok(bytes) = fs::read(root.join(name)) else {
+            continue;
+        };
+        if bytes.contains(&0) {
+            continue;
+        }
+        count += 1;
+        let text = String::from_utf8_lossy(&bytes);
+        if !text
+            .lines()
+            .take(3)
+            .any(|l| l.contains("SPDX-License-Identifier:"))
+        {
+            without.push(format!("{name} has no SPDX line in its first three lines"));
+        }
+    }
+    match without.is_empty() {
+        true => Ok(format!("{count} files")),
+        false => Err(without),
+    }
+}
+
+fn excepted(name: &str) -> bool {
+    let mut parts = name.split('/').rev();
+    let file = parts.next().unwrap_or_default();
+    EXCEPT.contains(&file) || parts.any(|folder| DATA.contains(&folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::excepted;
+
+    #[test]
+    fn data_is_excepted_and_code_is_not() {
+        assert!(excepted("Cargo.lock") && excepted("kho/golden/fdt.hex"));
+        assert!(!excepted("kho/golden.rs"));
+    }
+}

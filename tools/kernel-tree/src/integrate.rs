@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Puts our crate into a Linux 7.3 tree, and takes it out again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{bail, Context, Result};
+
+use crate::block::{insert, strip, Block, Place};
+use crate::version;
+
+/// Where our crate goes in the kernel tree.
+pub const CRATE: &str = "kernel/liveupdate/rust";
+
+/// What Kbuild needs besides the folders.
+const FILES: [&str; 3] = ["Kbuild", "Kconfig", "liveupdate.rs"];
+
+/// The folders of the crate; one that the project does not have yet is left out.
+pub const FOLDERS: [&str; 4] = ["kho", "luo", "memfd_luo", "sys"];
+
+/// Host builds alone use it.
+const HOST_ONLY: &str = "sys/host";
+
+/// Every line we change in files of the kernel.
+const BLOCKS: [Block; 4] = [
+    Block {
+        file: "rust/bindings/bindings_helper.h",
+        place: Place::Before("/* `bindgen` gets confused at certain things. */"),
+        template: include_str!("../templates/bindings_helper.h"),
+    },
+    Block {
+        file: "kernel/liveupdate/Makefile",
+        place: Place::End(&[
+            "kho_block.o",
+            "kexec_handover.o",
+            "kexec_handover_debugfs.o",
+        ]),
+        template: include_str!("../templates/Makefile.end"),
+    },
+    // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back.
+    Block {
+        file: "kernel/liveupdate/Kconfig",
+        place: Place::After(
+            "\tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE",
+        ),
+        template: include_str!("../templates/Kconfig.depends"),
+    },
+    Block {
+        file: "kernel/liveupdate/Kconfig",
+        place: Place::Before("endmenu"),
+        template: include_str!("../templates/Kconfig.source"),
+    },
+];
+
+/// What a run changed, as paths from the tree's root.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub written: Vec<PathBuf>,
+    pub removed: Vec<PathBuf>,
+}
+
+impl Changes {
+    /// For a person: how many files were written and removed.
+    pub fn summary(&self) -> String {
+        match (self.written.len(), self.removed.len()) {
+            (0, 0) => "nothing to change".into(),
+            (w, 0) => format!("{w} files written"),
+            (w, r) => format!("{w} files written, {r} removed"),
+        }
+    }
+}
+
+/// Brings the tree at `linux` up to date with the project at `project`.
+///
+/// Files whose bytes are right already are not touched, so that nothing is built again for
+/// nothing. All that can be refused is refused before the first write.
+pub fn integrate(project: &Path, linux: &Path) -> Result<Changes> {
+    version::supported(linux)?;
+    let mut files = crate_files(project)?;
+    files.extend(edited(linux, true)?);
+    let stale: Vec<PathBuf> = sources(linux, Path::new(CRATE))?
+        .into_iter()
+        .filter(|f| !files.contains_key(f))
+        .collect();
+    let written = write_all(linux, files)?;
+    for file in &stale {
+        let path = linux.join(file);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(Changes {
+        written,
+        removed: stale,
+    })
+}
+
+/// Takes everything of ours out of the tree at `linux`: its files are as they were, byte for byte.
+pub fn unintegrate(linux: &Path) -> Result<Changes> {
+    version::supported(linux)?;
+    let written = write_all(linux, edited(linux, false)?)?;
+    let dir = linux.join(CRATE);
+    let mut removed = Vec::new();
+    if dir.is_dir() {
+        removed = sources(linux, Path::new(CRATE))?;
+        // An in-tree build leaves its objects there too: the whole folder is ours.
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    Ok(Changes { written, removed })
+}
+
+/// The kernel's files that hold our blocks, as they should read, with them or without.
+fn edited(linux: &Path, with_blocks: bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut texts: BTreeMap<&str, String> = BTreeMap::new();
+    for block in &BLOCKS {
+        let text = match texts.remove(block.file) {
+            Some(text) => text,
+            None => {
+                let path = linux.join(block.file);
+                let text = fs::read_to_string(&path).with_context(|| {
+                    format!(
+                        "cannot read {} (is this a whole Linux 7.3 tree?)",
+                        path.display()
+                    )
+                })?;
+                strip(block.file, &text)?
+            }
+        };
+        let text = if with_blocks {
+            insert(block, &text)?
+        } else {
+            text
+        };
+        texts.insert(block.file, text);
+    }
+    Ok(texts
+        .into_iter()
+        .map(|(file, text)| (PathBuf::from(file), text.into_bytes()))
+        .collect())
+}
+
+/// The crate's files, by their place in the kernel tree.
+fn crate_files(project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut names: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
+    for folder in FOLDERS {
+        names.extend(sources(project, Path::new(folder))?);
+    }
+    let mut files = BTreeMap::new();
+    for name in names.iter().filter(|n| !n.starts_with(HOST_ONLY)) {
+        let path = project.join(name);
+        let bytes = fs::read(&path).with_context(|| {
+            format!("cannot read {} (is the checkout complete?)", path.display())
+        })?;
+        files.insert(Path::new(CRATE).join(name), bytes);
+    }
+    Ok(files)
+}
+
+/// The source files below `base/folder`, as paths from `base`, sorted; none if there is no folder.
+pub fn sources(base: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
+    let dir = base.join(folder);
+    let entries = match fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(|| format!("cannot list {}", dir.display())),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(|| format!("cannot list {}", dir.display()))?;
+        let name = folder.join(entry.file_name());
+        if entry.path().is_dir() {
+            found.extend(sources(base, &name)?);
+        } else if is_source(&name) {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn is_source(name: &Path) -> bool {
+    let kbuild = ["Kbuild", "Kconfig"].iter().any(|k| name.ends_with(k));
+    let extension = name.extension().and_then(|e| e.to_str());
+    kbuild || matches!(extension, Some("rs" | "c" | "h" | "S"))
+}
+
+/// Writes the files whose bytes differ, and says which these were.
+fn write_all(linux: &Path, files: BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<PathBuf>> {
+    let mut written = Vec::new();
+    for (name, bytes) in files {
+        let path = linux.join(&name);
+        if fs::read(&path).is_ok_and(|old| old == bytes) {
+            continue;
+        }
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        if path.is_dir() {
+            bail!(
+                "{} is a folder where a file belongs; remove it",
+                path.display()
+            );
+        }
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        written.push(name);
+    }
+    Ok(written)
+}
+
+#[cfg(test)]
+#[path = "integrate_tests.rs"]
+mod tests;

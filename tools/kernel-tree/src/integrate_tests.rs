@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The integrator against a small tree that holds only the anchors.
+
+use super::*;
+
+const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n";
+const BINDINGS: &str =
+    "#include <a.h>\n\n/* `bindgen` gets confused at certain things. */\nconst int x;\n";
+const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
+    obj-$(CONFIG_KEXEC_HANDOVER)\t+= kexec_handover.o\n\
+    obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n";
+const KCONFIG: &str = "menu \"m\"\n\nconfig KEXEC_HANDOVER\n\
+    \tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE\n\thelp\n\t  h\n\nendmenu\n";
+
+fn put(base: &Path, name: &str, text: &str) {
+    let path = base.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn get(base: &Path, name: &str) -> String {
+    fs::read_to_string(base.join(name)).unwrap()
+}
+
+/// A project and a kernel tree, small.
+fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let (project, linux) = (dir.path().join("project"), dir.path().join("linux"));
+    for (name, text) in [
+        ("Kbuild", "obj-y += liveupdate.o\n"),
+        ("Kconfig", "# none\n"),
+        ("liveupdate.rs", "mod kho;\n"),
+        ("kho/mod.rs", "//\n"),
+        ("kho/notes.txt", "not a source\n"),
+        ("sys/c.c", "int c;\n"),
+        ("sys/host/mod.rs", "// host only\n"),
+    ] {
+        put(&project, name, text);
+    }
+    for (name, text) in originals() {
+        put(&linux, name, text);
+    }
+    (dir, project, linux)
+}
+
+fn originals() -> [(&'static str, &'static str); 4] {
+    [
+        ("Makefile", MAKEFILE),
+        ("rust/bindings/bindings_helper.h", BINDINGS),
+        ("kernel/liveupdate/Makefile", KBUILD),
+        ("kernel/liveupdate/Kconfig", KCONFIG),
+    ]
+}
+
+#[test]
+fn there_and_back_leaves_the_tree_as_it_was() {
+    let (_dir, project, linux) = fakes();
+    let first = integrate(&project, &linux).unwrap();
+    assert_eq!(first.written.len(), 3 + 5);
+    assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
+    assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
+    assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
+
+    unintegrate(&linux).unwrap();
+    for (name, text) in originals() {
+        assert_eq!(get(&linux, name), text, "{name}");
+    }
+    assert!(!linux.join(CRATE).exists());
+    assert_eq!(unintegrate(&linux).unwrap(), Changes::default());
+}
+
+#[test]
+fn again_changes_nothing() {
+    let (_dir, project, linux) = fakes();
+    integrate(&project, &linux).unwrap();
+    assert_eq!(integrate(&project, &linux).unwrap(), Changes::default());
+}
+
+#[test]
+fn only_what_differs_is_written_and_what_is_gone_goes() {
+    let (_dir, project, linux) = fakes();
+    integrate(&project, &linux).unwrap();
+    put(&project, "kho/mod.rs", "// changed\n");
+    fs::remove_file(project.join("sys/c.c")).unwrap();
+    put(
+        &linux,
+        &format!("{CRATE}/sys/c.o"),
+        "an object of an in-tree build",
+    );
+    let changes = integrate(&project, &linux).unwrap();
+    assert_eq!(changes.written, [Path::new(CRATE).join("kho/mod.rs")]);
+    assert_eq!(changes.removed, [Path::new(CRATE).join("sys/c.c")]);
+    assert!(linux.join(CRATE).join("sys/c.o").exists());
+}
+
+#[test]
+fn an_older_block_is_replaced() {
+    let (_dir, project, linux) = fakes();
+    integrate(&project, &linux).unwrap();
+    let name = "rust/bindings/bindings_helper.h";
+    let ours = get(&linux, name);
+    put(
+        &linux,
+        name,
+        &ours.replace("<linux/cma.h>", "<linux/older.h>"),
+    );
+    let changes = integrate(&project, &linux).unwrap();
+    assert_eq!(changes.written, [Path::new(name)]);
+    assert_eq!(get(&linux, name), ours);
+}
+
+#[test]
+fn one_missing_anchor_means_no_write_at_all() {
+    let (_dir, project, linux) = fakes();
+    put(
+        &linux,
+        "kernel/liveupdate/Makefile",
+        "obj-y += kho_block.o\n",
+    );
+    let err = integrate(&project, &linux).unwrap_err().to_string();
+    assert!(err.contains("kernel/liveupdate/Makefile"), "{err}");
+    assert!(err.contains("kexec_handover.o"), "{err}");
+    assert_eq!(get(&linux, "rust/bindings/bindings_helper.h"), BINDINGS);
+    assert!(!linux.join(CRATE).exists());
+}
+
+#[test]
+fn another_version_or_no_tree_is_refused() {
+    let (_dir, project, linux) = fakes();
+    put(
+        &linux,
+        "Makefile",
+        "VERSION = 7\nPATCHLEVEL = 2\nSUBLEVEL = 13\n",
+    );
+    let err = integrate(&project, &linux).unwrap_err().to_string();
+    assert!(err.contains("Linux 7.2.13"), "{err}");
+    let err = integrate(&project, &project).unwrap_err().to_string();
+    assert!(err.contains("not a Linux source tree"), "{err}");
+    let err = integrate(&project, &linux.join("nowhere"))
+        .unwrap_err()
+        .to_string();
+    assert!(err.contains("not a folder"), "{err}");
+}

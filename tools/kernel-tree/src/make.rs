@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: GPL-2.0
+//! How the kernel's make is called: always with the same tools and variables, or all is built anew.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{bail, Result};
+
+use crate::cache::cache_dir;
+
+/// The LLVM release the kernel's C and `bindgen` are built with.
+pub const LLVM: &str = "19";
+
+/// The Rust compiler of the distribution; the first one on PATH may be another.
+pub const RUSTC: &str = "/usr/bin/rustc";
+
+/// The version of bindgen that is installed where the distribution's is too old.
+pub const BINDGEN_VERSION: &str = "0.72.1";
+
+/// What a caller's make or cargo leaves in the environment and the kernel's make must not see.
+const FOREIGN: [&str; 20] = [
+    "MAKEFLAGS",
+    "MFLAGS",
+    "MAKELEVEL",
+    "MAKEOVERRIDES",
+    "MAKEFILES",
+    "GNUMAKEFLAGS",
+    "LINUX",
+    "KVM",
+    "CONFIG",
+    "OUT",
+    "ARCH",
+    "CROSS_COMPILE",
+    "CC",
+    "LLVM",
+    "O",
+    "W",
+    "KCFLAGS",
+    "KRUSTFLAGS",
+    "RUSTFLAGS",
+    // cargo and rustup name the libraries of another compiler here.
+    "LD_LIBRARY_PATH",
+];
+
+/// Where our own bindgen is, when it was installed.
+pub fn own_bindgen() -> PathBuf {
+    cache_dir().join(format!("tools/bindgen-{BINDGEN_VERSION}/bin/bindgen"))
+}
+
+/// The folder of libclang, which bindgen loads.
+pub fn libclang() -> PathBuf {
+    PathBuf::from(format!("/usr/lib/llvm-{LLVM}/lib"))
+}
+
+/// The bindgen to use: our own, else the distribution's if it is new enough.
+pub fn bindgen() -> Option<PathBuf> {
+    let own = own_bindgen();
+    if own.is_file() {
+        return Some(own);
+    }
+    let theirs = Path::new("/usr/bin/bindgen");
+    let out = Command::new(theirs).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let mut numbers = text
+        .split_whitespace()
+        .nth(1)?
+        .split('.')
+        .map(str::parse::<u32>);
+    let (major, minor, patch) = (
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+    );
+    // What the kernel's scripts/min-tool-version.sh asks for.
+    ((major, minor, patch) >= (0, 71, 1)).then(|| theirs.to_path_buf())
+}
+
+/// `make` in `source` for the build folder `build`, targets to be added.
+pub fn make(source: &Path, build: &Path) -> Result<Command> {
+    let Some(bindgen) = bindgen() else {
+        bail!("bindgen is not installed; run make setup");
+    };
+    let mut cmd = Command::new("make");
+    for name in FOREIGN {
+        cmd.env_remove(name);
+    }
+    cmd.env("LIBCLANG_PATH", libclang())
+        .env("KBUILD_BUILD_TIMESTAMP", "2026-01-01")
+        .env("KBUILD_BUILD_USER", "kho")
+        .env("KBUILD_BUILD_HOST", "kho")
+        .arg("-C")
+        .arg(source)
+        .arg(format!("LLVM=-{LLVM}"))
+        .arg(format!("O={}", build.display()))
+        .arg(format!("RUSTC={RUSTC}"))
+        .arg(format!("HOSTRUSTC={RUSTC}"))
+        .arg("RUSTDOC=/usr/bin/rustdoc")
+        .arg(format!("BINDGEN={}", bindgen.display()));
+    Ok(cmd)
+}
+
+/// `-j`, for as many jobs as there are processors.
+pub fn jobs() -> String {
+    format!(
+        "-j{}",
+        thread::available_parallelism().map_or(1, usize::from)
+    )
+}
