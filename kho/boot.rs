@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From a handed-over FDT to an [`Incoming`] that can be trusted, in the steps the boot allows.
+//!
+//! 1. [`judge_header`], before memory is known to memblock: FDT and scratch list.
+//! 2. [`Handover::judge_tree`], when all memory is mapped but no allocator but memblock runs, and
+//!    that one from scratch only: the tree's nodes and keys. After it, memory far from anything
+//!    preserved is opened to memblock.
+//! 3. [`Handover::reserve`], right before the page allocator takes over: what is preserved is
+//!    reserved and its struct pages are made valid.
+//! 4. [`Handover::free_gaps`], when it runs: memory that was reserved for lack of a finer list is
+//!    freed.
+//!
+//! Up to step 2 a handover that is found wrong is refused as a whole, undone, and the machine boots
+//! as if cold. Costs follow ranges and tree nodes; the one loop over pages is step 3's, over struct
+//! pages.
+
+use super::addr::{Order, PageRange, Pfn, PhysAddr};
+use super::fdt::{self, Unusable};
+use super::incoming::Incoming;
+use super::merge::{Fault, Merge};
+use super::plan::Plan;
+use super::scratch::{BadList, List};
+use super::tree::Tree;
+use crate::sys::boot_mem::BootSlice;
+use crate::sys::error::{Error, Result, EINVAL, ENOMEM};
+use crate::sys::fdt::Blob;
+use crate::sys::log::{self, Display};
+use crate::sys::{early, pages, Frame, PAGE_SHIFT};
+
+/// Granularity in which memory without anything preserved is opened to early allocations, and so a
+/// bound on how finely memblock's list is cut.
+const OPEN_ALIGN_PAGES: u64 = 64 << (20 - PAGE_SHIFT);
+
+/// A handover that has been found wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refusal {
+    /// The FDT cannot be read as "kho-v4".
+    Fdt(Unusable),
+    /// The FDT or the list could not be mapped.
+    Unmappable(PhysAddr, u64),
+    /// The scratch list is wrong.
+    Scratch(BadList),
+    /// A node of the tree is not in RAM, not aligned, or in scratch.
+    Node(PhysAddr),
+    /// A node of the tree is reached twice.
+    NodeTwice(PhysAddr),
+    /// The tree claims more nodes than memory could hold.
+    TooManyNodes,
+    /// Something is preserved that is not RAM.
+    NotRam(PhysAddr),
+    /// Something is preserved that is in scratch.
+    InScratch(PhysAddr),
+    /// Two preservations, or one and the tree itself, claim the same memory.
+    Twice(PhysAddr),
+    /// The tree holds a number that is no key.
+    NotAKey(u64),
+    /// The FDT's own page is not preserved.
+    FdtNotPreserved,
+    /// Memory ran out on the way.
+    NoMemory(Error),
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Fdt(why) => {
+                f.write_str("FDT ")?;
+                why.fmt(f)
+            }
+            Self::Unmappable(at, len) => write!(f, "cannot map {len} bytes at {:#x}", at.raw()),
+            Self::Scratch(why) => why.fmt(f),
+            Self::Node(at) => write!(f, "tree node {:#x} is outside usable memory", at.raw()),
+            Self::NodeTwice(at) => write!(f, "tree node {:#x} is used twice", at.raw()),
+            Self::TooManyNodes => write!(f, "tree has more nodes than memory could hold"),
+            Self::NotRam(at) => write!(f, "preserved memory at {:#x} is not RAM", at.raw()),
+            Self::InScratch(at) => write!(f, "preserved memory at {:#x} is scratch", at.raw()),
+            Self::Twice(at) => write!(f, "memory at {:#x} is preserved twice", at.raw()),
+            Self::NotAKey(key) => write!(f, "tree holds {key:#x}, which is no key"),
+            Self::FdtNotPreserved => write!(f, "FDT page is not preserved"),
+            Self::NoMemory(err) => write!(f, "no memory to read it ({err:?})"),
+        }
+    }
+}
+
+type Judged<T = ()> = core::result::Result<T, Refusal>;
+
+/// Step 1: checks FDT and scratch list, and makes scratch the only memory that memblock has and
+/// allocates from. Nothing has changed if it fails.
+pub(crate) fn judge_header(
+    fdt: PhysAddr,
+    fdt_len: u64,
+    list: PhysAddr,
+    list_len: u64,
+    scratch: &List,
+) -> Judged {
+    let mapped = early::Mapped::new(fdt, fdt_len).ok_or(Refusal::Unmappable(fdt, fdt_len))?;
+    fdt::memory_map(&Blob::new(mapped.bytes())).map_err(Refusal::Fdt)?;
+    drop(mapped);
+    let mapped = early::Mapped::new(list, list_len).ok_or(Refusal::Unmappable(list, list_len))?;
+    scratch.adopt(mapped.bytes()).map_err(Refusal::Scratch)?;
+    drop(mapped);
+    for (done, area) in scratch.areas().enumerate() {
+        if area.size != 0 && early::open_scratch(area.start, area.size).is_err() {
+            for area in scratch.areas().take(done + 1) {
+                early::close_scratch(area.start, area.size);
+            }
+            scratch.clear();
+            return Err(Refusal::NoMemory(ENOMEM));
+        }
+    }
+    early::scratch_only(true);
+    Ok(())
+}
+
+/// Undoes [`judge_header`], for a handover refused later.
+pub(crate) fn forget_header(scratch: &List) {
+    early::scratch_only(false);
+    for area in scratch.areas() {
+        early::close_scratch(area.start, area.size);
+    }
+    scratch.clear();
+}
+
+/// A handover whose tree was judged, on its way to an [`Incoming`].
+pub(crate) struct Handover {
+    tree: Tree,
+    orders: u64,
+    plan: Plan,
+    /// Frame numbers of the tree's nodes, ascending.
+    nodes: BootSlice<u64>,
+}
+
+impl Handover {
+    /// Step 2: checks the tree and opens memory far from anything preserved to memblock.
+    ///
+    /// `fdt` is the FDT again, now in the direct map.
+    pub(crate) fn judge_tree(fdt: &Blob<'_>, fdt_at: PhysAddr, scratch: &List) -> Judged<Self> {
+        let root = fdt::memory_map(fdt).map_err(Refusal::Fdt)?;
+        let usable = |at: PhysAddr| {
+            at.is_page_aligned()
+                && early::is_ram(PageRange::new(at.pfn(), 1))
+                && scratch.first_in(PageRange::new(at.pfn(), 1)).is_none()
+        };
+        if !usable(root) {
+            return Err(Refusal::Node(root));
+        }
+        let tree = Tree::at(Frame::at(root).ok_or(Refusal::Node(root))?);
+        let nodes = collect_nodes(tree, usable)?;
+        let mut plan = Plan::new().map_err(Refusal::NoMemory)?;
+        let mut ranges = Merge::new(tree, &nodes);
+        let orders = ranges.orders();
+        let mut plain = PlainSpans::new();
+        let mut ram = RamSpan::new();
+        let mut has_fdt = false;
+        for range in ranges.by_ref() {
+            if !ram.covers(range) {
+                return Err(Refusal::NotRam(range.start.phys()));
+            }
+            if let Some(at) = ram.scratch_in(range, scratch) {
+                return Err(Refusal::InScratch(at.phys()));
+            }
+            has_fdt |= range.contains(PageRange::new(fdt_at.pfn(), 1));
+            plan.push(range, |gap| plain.covers(gap))
+                .map_err(Refusal::NoMemory)?;
+        }
+        match ranges.fault() {
+            Some(Fault::Overlap(at)) => return Err(Refusal::Twice(at.phys())),
+            Some(Fault::NotAKey(key)) => return Err(Refusal::NotAKey(key)),
+            None if !has_fdt => return Err(Refusal::FdtNotPreserved),
+            None => {}
+        }
+        let handover = Self {
+            tree,
+            orders,
+            plan,
+            nodes,
+        };
+        handover.open_free_memory();
+        Ok(handover)
+    }
+
+    /// Marks what lies between the blocks as memory that early allocations may use. Without it, all
+    /// of early boot would have to fit into scratch.
+    fn open_free_memory(&self) {
+        let mut from = Pfn::new(0);
+        let ends = self.plan.blocks().iter().map(|block| block.frames);
+        let last = PageRange::new(early::end_of_memory(), 0);
+        for block in ends.chain(core::iter::once(last)) {
+            let start = from.raw().next_multiple_of(OPEN_ALIGN_PAGES);
+            let end = block.start.raw() / OPEN_ALIGN_PAGES * OPEN_ALIGN_PAGES;
+            if start < end {
+                early::open(PageRange::between(Pfn::new(start), Pfn::new(end)));
+            }
+            from = block.end;
+        }
+    }
+
+    /// Step 3: reserves the blocks and makes their struct pages valid.
+    ///
+    /// # Errors
+    ///
+    /// What memblock returns when it cannot list the blocks; nothing stays reserved.
+    pub(crate) fn reserve(&mut self) -> Result<Incoming> {
+        for index in 0..self.plan.blocks().len() {
+            let Some(block) = self.plan.blocks().get(index).copied() else {
+                break;
+            };
+            if block.gaps && early::has_reserved(block.frames) {
+                // Somebody reserved memory in a gap since step 2: none of them may be freed then.
+                log::pr_warn!(
+                    "gaps between preserved memory at {:#x} stay reserved\n",
+                    block.frames.start.phys().raw()
+                );
+                self.plan.keep_gaps(index);
+            }
+            if let Err(err) = early::reserve(block.frames) {
+                for done in self.plan.blocks().iter().take(index) {
+                    let bytes = done.frames.pages() << PAGE_SHIFT;
+                    early::free(done.frames.start.phys(), bytes);
+                }
+                return Err(err);
+            }
+        }
+        for block in self.plan.blocks() {
+            pages::init_reserved(block.frames);
+        }
+        Ok(Incoming::new(self.tree, self.orders))
+    }
+
+    /// Step 4: frees the gaps in blocks. [`Incoming::settle`] follows it.
+    ///
+    /// What was given out since step 3 looks like a gap and is none: it is not marked reserved any
+    /// more, and [`pages::free_reserved`] frees only what is.
+    pub(crate) fn free_gaps(&self) {
+        let blocks = self.plan.blocks();
+        if !blocks.iter().any(|block| block.gaps) {
+            return;
+        }
+        let mut ranges = Merge::new(self.tree, &self.nodes).peekable();
+        for block in blocks {
+            let mut from = block.frames.start;
+            while let Some(range) = ranges.next_if(|r| r.start < block.frames.end) {
+                if block.gaps {
+                    pages::free_reserved(PageRange::between(from, range.start));
+                }
+                from = range.end;
+            }
+            if block.gaps {
+                pages::free_reserved(PageRange::between(from, block.frames.end));
+            }
+        }
+    }
+}
+
+/// Lists the frames of a tree's nodes in ascending order, each checked and met once.
+fn collect_nodes(tree: Tree, mut usable: impl FnMut(PhysAddr) -> bool) -> Judged<BootSlice<u64>> {
+    // A node takes a page and is listed by a word: a tree of distinct nodes has fewer than there
+    // are pages, and one that claims an eighth of memory is no tree of preserved memory.
+    let most = early::end_of_memory().raw() / 8;
+    let mut count = 0;
+    for node in tree.nodes(&mut usable) {
+        node.map_err(Refusal::Node)?;
+        count += 1;
+        if count > most {
+            return Err(Refusal::TooManyNodes);
+        }
+    }
+    let len = usize::try_from(count).map_err(|_| Refusal::TooManyNodes)?;
+    let mut list = BootSlice::<u64>::new(len).ok_or(Refusal::NoMemory(ENOMEM))?;
+    for (slot, node) in list.iter_mut().zip(tree.nodes(usable)) {
+        *slot = node.map_err(Refusal::Node)?.pfn().raw();
+    }
+    list.sort_unstable();
+    match list.windows(2).find(|pair| pair.first() == pair.last()) {
+        Some(&[twice, ..]) => Err(Refusal::NodeTwice(Pfn::new(twice).phys())),
+        _ => Ok(list),
+    }
+}
+
+/// Answers whether ranges are RAM outside scratch, remembering the last stretch that was.
+struct RamSpan {
+    last: PageRange,
+}
+
+impl RamSpan {
+    const fn new() -> Self {
+        Self {
+            last: PageRange::new(Pfn::new(0), 0),
+        }
+    }
+
+    fn covers(&self, range: PageRange) -> bool {
+        self.last.contains(range) || early::is_ram(range)
+    }
+
+    fn scratch_in(&mut self, range: PageRange, scratch: &List) -> Option<Pfn> {
+        if self.last.contains(range) {
+            return None;
+        }
+        let found = scratch.first_in(range);
+        if found.is_none() {
+            self.last = early::ram_span(range.start);
+            if let Some(at) = scratch.first_in(self.last) {
+                // The stretch is good up to the next scratch area only.
+                let end = if at > range.start { at } else { range.end };
+                self.last = PageRange::between(range.start, end);
+            }
+        }
+        found
+    }
+}
+
+/// Answers whether gaps are plain free memory, remembering the last stretch that was.
+struct PlainSpans {
+    last: PageRange,
+}
+
+impl PlainSpans {
+    const fn new() -> Self {
+        Self {
+            last: PageRange::new(Pfn::new(0), 0),
+        }
+    }
+
+    fn covers(&mut self, gap: PageRange) -> bool {
+        if !self.last.contains(gap) {
+            self.last = early::free_span(gap.start);
+        }
+        self.last.contains(gap)
+    }
+}
+
+/// Reads a subtree's description, checked: its data must be RAM as long as it says.
+pub(crate) fn subtree(fdt: &Blob<'_>, name: &core::ffi::CStr) -> Result<fdt::Subtree> {
+    let subtree = fdt::subtree(fdt, name)?;
+    let end = subtree.data.raw().checked_add(subtree.size).ok_or(EINVAL)?;
+    let first = subtree.data.pfn();
+    let pages = end.div_ceil(Order::ZERO.pages() << PAGE_SHIFT) - first.raw();
+    if subtree.data.raw() == 0 || !early::is_ram(PageRange::new(first, pages.max(1))) {
+        log::pr_warn!(
+            "subtree points outside memory: {} bytes at {:#x}\n",
+            subtree.size,
+            subtree.data.raw()
+        );
+        return Err(EINVAL);
+    }
+    Ok(subtree)
+}

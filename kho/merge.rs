@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The preserved frames of a tree as ascending, coalesced ranges.
+//!
+//! The tree sorts by order first and address second. Each order by itself is ascending, so merging
+//! one cursor an order gives all of them by address, in one pass, without memory, at a cost per run.
+//! Because the result is sorted, a frame listed twice shows up as an overlap of neighbours.
+
+use super::addr::{Order, PageRange, Pfn};
+use super::key::{end_of_order, first_of_order, order_of};
+use super::tree::{Cursor, Tree};
+
+/// Most orders there can be.
+const ORDERS: usize = Order::MAX as usize + 1;
+
+/// The runs of one order, with the next one looked up.
+struct Head {
+    order: Order,
+    runs: Cursor,
+    next: PageRange,
+}
+
+/// Two preservations claim the same frame, or a key is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// These frames are claimed twice, starting here.
+    Overlap(Pfn),
+    /// This is in the tree and is no key.
+    NotAKey(u64),
+}
+
+/// Yields maximal ranges of preserved frames in ascending order.
+pub(crate) struct Merge<'a> {
+    heads: [Option<Head>; ORDERS],
+    used: usize,
+    /// Single frames to merge in as if preserved, ascending: the tree's own nodes.
+    frames: &'a [u64],
+    current: Option<PageRange>,
+    fault: Option<Fault>,
+}
+
+impl<'a> Merge<'a> {
+    /// Merges the tree's ranges with `frames`, which must be ascending frame numbers.
+    pub(crate) fn new(tree: Tree, frames: &'a [u64]) -> Self {
+        let mut merge = Self {
+            heads: [const { None }; ORDERS],
+            used: 0,
+            frames,
+            current: None,
+            fault: None,
+        };
+        // Hop from order to order; keys ascend as orders descend.
+        let mut from = 0;
+        while let Some(run) = tree.runs(from, u64::MAX).next() {
+            let Some(order) = order_of(run.first) else {
+                merge.fault = Some(Fault::NotAKey(run.first));
+                break;
+            };
+            let end = end_of_order(order);
+            let mut runs = tree.runs(first_of_order(order), end);
+            if let Some(first) = runs.next() {
+                if let Some(head) = merge.heads.get_mut(merge.used) {
+                    *head = Some(Head {
+                        order,
+                        runs,
+                        next: first.frames(order),
+                    });
+                    merge.used += 1;
+                }
+            }
+            from = end;
+        }
+        merge
+    }
+
+    /// The orders that occur, one bit each.
+    pub(crate) fn orders(&self) -> u64 {
+        self.heads
+            .iter()
+            .flatten()
+            .fold(0, |bits, head| bits | 1 << head.order.raw())
+    }
+
+    /// What was found wrong, once the ranges have ended.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The lowest range of all orders and frames, not yet coalesced.
+    fn lowest(&mut self) -> Option<PageRange> {
+        let heads = self.heads.get_mut(..self.used)?;
+        let mut best: Option<usize> = None;
+        let mut start = Pfn::new(Pfn::LIMIT);
+        for (i, head) in heads.iter().enumerate() {
+            if let Some(head) = head {
+                if head.next.start < start {
+                    start = head.next.start;
+                    best = Some(i);
+                }
+            }
+        }
+        if let Some((&first, rest)) = self.frames.split_first() {
+            if Pfn::new(first) < start {
+                self.frames = rest;
+                return Some(PageRange::new(Pfn::new(first), 1));
+            }
+        }
+        let slot = heads.get_mut(best?)?;
+        let head = slot.as_mut()?;
+        let range = head.next;
+        match head.runs.next() {
+            Some(run) => head.next = run.frames(head.order),
+            None => *slot = None,
+        }
+        Some(range)
+    }
+}
+
+impl Iterator for Merge<'_> {
+    type Item = PageRange;
+
+    fn next(&mut self) -> Option<PageRange> {
+        if self.fault.is_some() {
+            return None;
+        }
+        let mut current = match self.current.take() {
+            Some(range) => range,
+            None => self.lowest()?,
+        };
+        while let Some(range) = self.lowest() {
+            if range.start < current.end {
+                self.fault = Some(Fault::Overlap(range.start));
+                return None;
+            }
+            if range.start > current.end {
+                self.current = Some(range);
+                break;
+            }
+            current.end = range.end;
+        }
+        Some(current)
+    }
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Kexec handover: memory that lives on while one kernel replaces another.
+//!
+//! `Outgoing` records what this kernel preserves, `Incoming` gives out what the previous one left,
+//! `boot` is the way from one to the other.
+
+pub(crate) mod addr;
+pub(crate) mod block;
+pub(crate) mod boot;
+pub(crate) mod fdt;
+pub(crate) mod incoming;
+pub(crate) mod kexec;
+pub(crate) mod key;
+pub(crate) mod merge;
+pub(crate) mod metadata;
+pub(crate) mod outgoing;
+pub(crate) mod pages;
+pub(crate) mod plan;
+pub(crate) mod scratch;
+pub(crate) mod scratch_args;
+pub(crate) mod tree;
+pub(crate) mod vmalloc;

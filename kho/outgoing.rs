@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this kernel will hand over: the tree of preserved frames and the root FDT.
+
+use core::ffi::CStr;
+
+use super::addr::{Order, PageRange, Pfn, PhysAddr};
+use super::fdt::RootFdt;
+use super::key::{encode, Run};
+use super::pages::Blocks;
+use super::tree::{LeafCache, NodeStore, Tree};
+use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::fdt::Page;
+use crate::sys::pages::{single_node, BuddyNodes};
+
+/// The outgoing record. Everything in it can be undone until the kexec.
+pub(crate) struct Outgoing {
+    tree: Tree,
+    cache: LeafCache,
+    fdt: Option<RootFdt>,
+}
+
+impl Outgoing {
+    /// An empty record: a tree that holds nothing but the page of the root FDT, which names it.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; nothing stays allocated.
+    pub(crate) fn create() -> Result<Self> {
+        let root = BuddyNodes.alloc().ok_or(ENOMEM)?;
+        let mut out = Self {
+            tree: Tree::at(root),
+            cache: LeafCache::new(),
+            fdt: None,
+        };
+        let made = BuddyNodes.alloc().ok_or(ENOMEM).and_then(|page| {
+            out.preserve_block(page.phys().pfn(), Order::ZERO)
+                .and_then(|()| RootFdt::new(Page::new(page), root.phys()))
+                .inspect_err(|_| BuddyNodes.free(page))
+        });
+        match made {
+            Ok(fdt) => {
+                out.fdt = Some(fdt);
+                Ok(out)
+            }
+            Err(err) => {
+                out.tree.destroy(&mut BuddyNodes);
+                Err(err)
+            }
+        }
+    }
+
+    /// Preserves one block as a key of its own.
+    pub(crate) fn preserve_block(&mut self, pfn: Pfn, order: Order) -> Result {
+        self.cache
+            .insert(self.tree, encode(pfn, order), &mut BuddyNodes)
+    }
+
+    /// Undoes [`Self::preserve_block`]; false if there was nothing to undo.
+    pub(crate) fn unpreserve_block(&mut self, pfn: Pfn, order: Order) -> bool {
+        self.cache
+            .remove(self.tree, encode(pfn, order), Some(&mut BuddyNodes))
+    }
+
+    /// Preserves `count` contiguous blocks of one order, each a key of its own, as one run.
+    pub(crate) fn preserve_run(&mut self, pfn: Pfn, order: Order, count: u64) -> Result {
+        let run = Run::new(pfn, order, count).ok_or(EINVAL)?;
+        self.cache.forget();
+        self.tree.insert(run, &mut BuddyNodes)
+    }
+
+    /// Undoes [`Self::preserve_run`].
+    pub(crate) fn unpreserve_run(&mut self, pfn: Pfn, order: Order, count: u64) {
+        if let Some(run) = Run::new(pfn, order, count) {
+            self.cache.forget();
+            self.tree.remove(run, &mut BuddyNodes);
+        }
+    }
+
+    /// Preserves contiguous pages, cut into blocks as the format has it.
+    pub(crate) fn preserve_pages(&mut self, range: PageRange) -> Result {
+        let mut done = range.start;
+        for (pfn, order) in Blocks::new(range, single_node) {
+            if let Err(err) = self.preserve_block(pfn, order) {
+                self.unpreserve_pages(PageRange::between(range.start, done));
+                return Err(err);
+            }
+            done = pfn.plus(order.pages());
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::preserve_pages`] of the same range; false if parts of it were not preserved.
+    pub(crate) fn unpreserve_pages(&mut self, range: PageRange) -> bool {
+        Blocks::new(range, single_node).fold(true, |all, (pfn, order)| {
+            self.unpreserve_block(pfn, order) && all
+        })
+    }
+
+    pub(crate) fn fdt(&self) -> Option<&RootFdt> {
+        self.fdt.as_ref()
+    }
+
+    /// Names a blob in the root FDT. Its pages must be preserved by the caller.
+    pub(crate) fn add_subtree(&mut self, name: &CStr, data: PhysAddr, size: u64) -> Result {
+        self.fdt.as_mut().ok_or(EINVAL)?.add(name, data, size)
+    }
+
+    /// Removes the subtree whose blob is at `data`; false if there is none.
+    pub(crate) fn remove_subtree(&mut self, data: PhysAddr) -> bool {
+        self.fdt.as_mut().is_some_and(|fdt| fdt.remove(data))
+    }
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Live update for Linux: the crate root, built by Kbuild into vmlinux and by cargo for the host.
+//!
+//! Layers, and the only direction in which they may depend on each other: `kho` (memory) uses
+//! `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
+//! both offer the same names, so `kho` is one source for two builds. `Documentation/design.rst`
+//! draws the whole picture.
+
+#![cfg_attr(not(kernel), allow(dead_code))]
+
+#[cfg(kernel)]
+const __LOG_PREFIX: &[u8] = b"KHO\0";
+
+pub(crate) mod kho;
+pub(crate) mod sys;
+
+/// Whole live updates on the simulated machine.
+#[cfg(all(test, not(kernel)))]
+#[path = "selftests/sim/mod.rs"]
+mod sim;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Entry points that only C can declare: command-line arguments, initcalls, and exports.
+ */
+#include <linux/export.h>
+#include <linux/init.h>
+#include <linux/kexec_handover.h>
+#include <linux/kho_radix_tree.h>
+#include <linux/kstrtox.h>
+
+#include "glue.h"
+
+static int __init parse_kho(char *arg)
+{
+	bool on;
+	int err = kstrtobool(arg, &on);
+
+	return err ?: lu_parse_enable(on);
+}
+early_param("kho", parse_kho);
+
+static int __init parse_kho_scratch(char *arg)
+{
+	return arg ? lu_parse_scratch(arg) : -EINVAL;
+}
+early_param("kho_scratch", parse_kho_scratch);
+
+/* Right after deferred struct pages are done with: memory withheld for coarseness comes back. */
+static int __init settle(void)
+{
+	return lu_settle();
+}
+core_initcall(settle);
+
+static int __init init(void)
+{
+	return lu_init();
+}
+fs_initcall(init);
+
+EXPORT_SYMBOL_GPL(kho_is_enabled);
+EXPORT_SYMBOL_GPL(is_kho_boot);
+EXPORT_SYMBOL_GPL(kho_preserve_folio);
+EXPORT_SYMBOL_GPL(kho_unpreserve_folio);
+EXPORT_SYMBOL_GPL(kho_preserve_pages);
+EXPORT_SYMBOL_GPL(kho_unpreserve_pages);
+EXPORT_SYMBOL_GPL(kho_preserve_vmalloc);
+EXPORT_SYMBOL_GPL(kho_unpreserve_vmalloc);
+EXPORT_SYMBOL_GPL(kho_alloc_preserve);
+EXPORT_SYMBOL_GPL(kho_unpreserve_free);
+EXPORT_SYMBOL_GPL(kho_restore_free);
+EXPORT_SYMBOL_GPL(kho_restore_folio);
+EXPORT_SYMBOL_GPL(kho_restore_pages);
+EXPORT_SYMBOL_GPL(kho_restore_vmalloc);
+EXPORT_SYMBOL_GPL(kho_add_subtree);
+EXPORT_SYMBOL_GPL(kho_remove_subtree);
+EXPORT_SYMBOL_GPL(kho_retrieve_subtree);
+EXPORT_SYMBOL_GPL(kho_radix_add_key);
+EXPORT_SYMBOL_GPL(kho_radix_del_key);
+EXPORT_SYMBOL_GPL(kho_radix_walk_tree);
+EXPORT_SYMBOL_GPL(kho_radix_init_tree);
+EXPORT_SYMBOL_GPL(kho_radix_destroy_tree);

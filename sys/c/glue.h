@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What Rust calls in C beyond the tree's own headers: macros, inline and __init functions, and loops
+ * over struct pages. Read by the C compiler and, by itself, by bindgen.
+ */
+#ifndef _LIVEUPDATE_GLUE_H
+#define _LIVEUPDATE_GLUE_H
+
+#ifdef __BINDGEN__
+typedef unsigned long long u64;
+typedef unsigned short u16;
+typedef _Bool bool;
+#else
+#include <linux/types.h>
+#endif
+
+struct page;
+struct folio;
+
+/* Places for an early allocation, next to node numbers. */
+#define LU_LOW (-1)
+#define LU_ANYWHERE (-2)
+
+/* This kernel's release, NUL-terminated. */
+const char *lu_release(void);
+
+/* Addresses. */
+void *lu_phys_to_virt(u64 phys);
+u64 lu_virt_to_phys(const void *virt);
+u64 lu_page_to_pfn(const struct page *page);
+struct page *lu_pfn_to_page(u64 pfn);
+u64 lu_end_of_memory(void);
+bool lu_is_ram(u64 pfn, u64 pages);
+int lu_pfn_to_nid(u64 pfn);
+
+/* Pages of the running system (pages.c). */
+void *lu_zeroed_page(void);
+void lu_free_page(void *page);
+bool lu_any_poisoned(u64 pfn, u64 pages);
+void lu_give_out_pages(u64 pfn, u64 pages);
+struct folio *lu_give_out_folio(u64 pfn, unsigned int order);
+void lu_free_reserved(u64 pfn, u64 pages);
+void lu_free_reserved_page(u64 pfn);
+u64 lu_folio_pfn(const struct folio *folio);
+unsigned int lu_folio_order(const struct folio *folio);
+void *lu_folio_address(const struct folio *folio);
+struct folio *lu_folio_of(const void *mem);
+struct folio *lu_folio_alloc(unsigned long size);
+void lu_folio_put(struct folio *folio);
+
+/* vmalloc areas (vmalloc.c). */
+struct lu_area {
+	struct page **pages;
+	unsigned int nr_pages;
+	unsigned int order;
+	u16 flags;
+};
+int lu_vmalloc_describe(const void *ptr, struct lu_area *area);
+struct page *lu_area_page(const struct lu_area *area, unsigned int index);
+struct page **lu_page_array_alloc(unsigned long nr);
+void lu_page_array_set(struct page **pages, unsigned long index, u64 pfn);
+void lu_page_array_free(struct page **pages);
+void *lu_vmap_restored(struct page **pages, unsigned int nr, unsigned int order,
+		       u16 flags);
+void lu_vunmap_restored(void *ptr);
+
+/* memblock and the boot (boot.c). */
+bool lu_firmware_says_ram(u64 start, u64 size);
+u64 lu_kernel_bytes(int place);
+u64 lu_early_alloc(u64 size, u64 align, int place);
+void lu_early_free(u64 start, u64 size);
+int lu_open_scratch(u64 start, u64 size);
+void lu_close_scratch(u64 start, u64 size);
+void lu_scratch_only(bool on);
+void lu_open(u64 start, u64 size);
+int lu_reserve_noinit(u64 start, u64 size);
+bool lu_has_reserved(u64 start, u64 size);
+void lu_ram_span(u64 pfn, u64 *start, u64 *end);
+void lu_free_span(u64 pfn, u64 *start, u64 *end);
+void lu_init_reserved(u64 pfn, u64 pages);
+void *lu_boot_alloc(unsigned long bytes);
+void lu_boot_free(void *mem, unsigned long bytes, bool from_slab);
+bool lu_slab_available(void);
+int lu_next_memory_node(int after);
+void *lu_early_map(u64 phys, u64 len);
+void lu_early_unmap(void *map, u64 len);
+bool lu_is_kdump(void);
+void lu_scratch_to_cma(u64 start, u64 size);
+void lu_scratch_to_buddy(u64 start, u64 size);
+
+/* Called by C at boot; defined in Rust. */
+int lu_parse_scratch(const char *arg);
+int lu_parse_enable(bool on);
+int lu_settle(void);
+int lu_init(void);
+
+#endif

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pages and folios of the running system: allocation, and the loops that hand struct pages over to
+ * their new owners, one call a run.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/memblock.h>
+#include <linux/mm.h>
+#include <linux/pgalloc_tag.h>
+#include <linux/slab.h>
+
+#include "../../../../../mm/internal.h"
+#include "../../../../../mm/mm_init.h"
+#include "../../../../../mm/page_alloc.h"
+#include "glue.h"
+
+void *lu_phys_to_virt(u64 phys)
+{
+	return phys_to_virt(phys);
+}
+
+u64 lu_virt_to_phys(const void *virt)
+{
+	return virt_to_phys((void *)virt);
+}
+
+u64 lu_page_to_pfn(const struct page *page)
+{
+	return page_to_pfn(page);
+}
+
+struct page *lu_pfn_to_page(u64 pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+u64 lu_end_of_memory(void)
+{
+	return max_pfn;
+}
+
+/* memblock knows until the page allocator has taken over; pfn_valid() and the zones do after it. */
+bool __ref lu_is_ram(u64 pfn, u64 pages)
+{
+	if (!slab_is_available())
+		return memblock_is_region_memory(PFN_PHYS(pfn), PFN_PHYS(pages));
+
+	return pfn + pages <= max_pfn && pfn_to_online_page(pfn) &&
+	       pfn_to_online_page(pfn + pages - 1);
+}
+
+int lu_pfn_to_nid(u64 pfn)
+{
+	return pfn_to_nid(pfn);
+}
+
+void *lu_zeroed_page(void)
+{
+	return (void *)get_zeroed_page(GFP_KERNEL);
+}
+
+void lu_free_page(void *page)
+{
+	free_page((unsigned long)page);
+}
+
+bool lu_any_poisoned(u64 pfn, u64 pages)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	if (!IS_ENABLED(CONFIG_MEMORY_FAILURE) || !atomic_long_read(&num_poisoned_pages))
+		return false;
+	for (; pages; pages--, page++)
+		if (PageHWPoison(page))
+			return true;
+	return false;
+}
+
+/*
+ * Counts pages as the page allocator's. The zones' reserves derive from that and cost a walk over
+ * all zones, so they are brought up to date in steps of a pageblock or so.
+ */
+static void account(struct page *page, unsigned long pages)
+{
+	static atomic_long_t since;
+
+	atomic_long_add(pages, &page_zone(page)->managed_pages);
+	totalram_pages_add(pages);
+	if (atomic_long_add_return(pages, &since) >= MAX_ORDER_NR_PAGES) {
+		atomic_long_set(&since, 0);
+		adjust_managed_page_count(page, 0);
+	}
+}
+
+/* Preserved frames become order-0 pages with one reference each. */
+void lu_give_out_pages(u64 pfn, u64 pages)
+{
+	struct page *page = pfn_to_page(pfn);
+	unsigned long i;
+
+	for (i = 0; i < pages; i++) {
+		__ClearPageReserved(page + i);
+		set_page_count(page + i, 1);
+		clear_page_tag_ref(page + i);
+	}
+	account(page, pages);
+}
+
+/* Preserved frames become one folio with one reference. */
+struct folio *lu_give_out_folio(u64 pfn, unsigned int order)
+{
+	struct page *page = pfn_to_page(pfn);
+	unsigned long i;
+
+	__ClearPageReserved(page);
+	set_page_count(page, 1);
+	clear_page_tag_ref(page);
+	for (i = 1; i < 1UL << order; i++) {
+		__ClearPageReserved(page + i);
+		set_page_count(page + i, 0);
+	}
+	if (order)
+		prep_compound_page(page, order);
+	account(page, 1UL << order);
+	return page_rmappable_folio(page);
+}
+
+/* Frees a reserved page, at any time after boot. */
+void lu_free_reserved_page(u64 pfn)
+{
+	free_reserved_page(pfn_to_page(pfn));
+}
+
+/*
+ * Frees those of the frames that are still marked reserved, in the largest blocks possible. During
+ * boot only.
+ */
+void __ref lu_free_reserved(u64 pfn, u64 pages)
+{
+	u64 end = pfn + pages;
+
+	while (pfn < end) {
+		struct page *page = pfn_to_page(pfn);
+		unsigned int order = 0, most = min_t(unsigned int, MAX_PAGE_ORDER,
+						     ilog2(end - pfn));
+		u64 i;
+
+		if (!PageReserved(page)) {
+			pfn++;
+			continue;
+		}
+		if (pfn)
+			most = min_t(unsigned int, most, __ffs64(pfn));
+		for (i = 1; i < 1ULL << most && PageReserved(page + i); i++)
+			;
+		order = ilog2(i);
+		for (i = 0; i < 1ULL << order; i++)
+			clear_page_tag_ref(page + i);
+		totalram_pages_add(1UL << order);
+		__free_pages_core(page, order, MEMINIT_EARLY);
+		pfn += 1ULL << order;
+	}
+}
+
+u64 lu_folio_pfn(const struct folio *folio)
+{
+	return folio_pfn(folio);
+}
+
+unsigned int lu_folio_order(const struct folio *folio)
+{
+	return folio_order(folio);
+}
+
+void *lu_folio_address(const struct folio *folio)
+{
+	return folio_address(folio);
+}
+
+struct folio *lu_folio_of(const void *mem)
+{
+	return virt_to_folio(mem);
+}
+
+/* A zeroed folio that holds @size bytes; the caller has checked the size. */
+struct folio *lu_folio_alloc(unsigned long size)
+{
+	return folio_alloc(GFP_KERNEL | __GFP_ZERO, get_order(size));
+}
+
+void lu_folio_put(struct folio *folio)
+{
+	folio_put(folio);
+}

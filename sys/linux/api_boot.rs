@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boot: the calls from architecture, mm and initcall code, in the order they come.
+
+use kernel::prelude::*;
+
+use super::{early, glue, state, Frame};
+use crate::kho::addr::{Order, PhysAddr};
+use crate::kho::boot::{forget_header, judge_header, Handover};
+use crate::kho::metadata::{self, Metadata};
+use crate::kho::outgoing::Outgoing;
+use crate::kho::scratch_args::Sizing;
+use crate::kho::tree::NodeStore;
+use crate::sys::pages::BuddyNodes;
+
+/// `kho=`.
+#[no_mangle]
+extern "C" fn lu_parse_enable(on: bool) -> c_int {
+    state::set_enabled(on);
+    0
+}
+
+/// `kho_scratch=`.
+///
+/// # Safety
+///
+/// `arg` is a C string.
+#[no_mangle]
+unsafe extern "C" fn lu_parse_scratch(arg: *const c_char) -> c_int {
+    // SAFETY: By the caller's promise.
+    let arg = unsafe { CStr::from_char_ptr(arg) };
+    match Sizing::parse(arg.to_bytes()) {
+        Ok(sizing) => {
+            state::set_sizing(sizing);
+            match sizing {
+                Sizing::Percent(percent) => pr_notice!("scratch scale is {percent}%\n"),
+                Sizing::Bytes {
+                    low,
+                    global,
+                    per_node,
+                } => pr_notice!(
+                    "scratch areas: lowmem: {}MiB global: {}MiB pernode: {}MiB\n",
+                    low >> 20,
+                    global >> 20,
+                    per_node >> 20
+                ),
+            }
+            0
+        }
+        Err(err) => {
+            pr_err!("kho_scratch= wants a percentage (200%) or LOW,GLOBAL,PERNODE (16M,512M,64M); ignored\n");
+            err.to_errno()
+        }
+    }
+}
+
+/// The architecture found a handover; memblock has no memory yet.
+#[export]
+extern "C" fn kho_populate(fdt_phys: u64, fdt_len: u64, scratch_phys: u64, scratch_len: u64) {
+    let fdt = PhysAddr::new(fdt_phys);
+    let list = PhysAddr::new(scratch_phys);
+    match judge_header(fdt, fdt_len, list, scratch_len, &state::SCRATCH) {
+        Ok(()) => {
+            state::set_handed_over(Some(fdt));
+            pr_info!("found kexec handover data.\n");
+        }
+        Err(why) => pr_warn!("handover at {fdt_phys:#x} refused, booting without it: {why}\n"),
+    }
+}
+
+/// All memory is known and mapped; memblock allocates from scratch only, if there is a handover.
+#[export]
+extern "C" fn kho_memory_init_early() {
+    // SAFETY: Called once, and before anything that takes a lock of ours: nothing is preserved or
+    // restored before memory is set up.
+    unsafe { state::init_locks() };
+    let Some(at) = state::handed_over() else {
+        return;
+    };
+    let judged = match state::incoming_fdt() {
+        Some(fdt) => Handover::judge_tree(&fdt, at, &state::SCRATCH),
+        None => return,
+    };
+    match judged {
+        Ok(handover) => *state::HANDOVER.lock() = Some(handover),
+        Err(why) => {
+            pr_err!(
+                "handover at {:#x} refused, booting without it: {why}\n",
+                at.raw()
+            );
+            state::set_handed_over(None);
+            forget_header(&state::SCRATCH);
+        }
+    }
+}
+
+/// The page allocator is about to take over from memblock.
+#[export]
+extern "C" fn kho_memory_init() {
+    // SAFETY: Reads a variable.
+    if unsafe { glue::lu_is_kdump() } {
+        state::set_enabled(false);
+        pr_info!("disabled in the kdump kernel\n");
+        return;
+    }
+    state::set_early_bytes(early::kernel_bytes(early::Where::Anywhere));
+    let mut handover = state::HANDOVER.lock();
+    if let Some(tree) = handover.as_mut() {
+        match tree.reserve() {
+            Ok(incoming) => *state::INCOMING.lock() = Some(incoming),
+            Err(err) => {
+                pr_err!("handover lost: cannot reserve preserved memory ({err:?})\n");
+                state::set_handed_over(None);
+                *handover = None;
+            }
+        }
+    } else if state::enabled() {
+        if state::SCRATCH.reserve(state::sizing()).is_err() {
+            pr_warn!("Failed to reserve scratch area, disabling kexec handover\n");
+            state::set_enabled(false);
+        }
+    }
+}
+
+/// Deferred struct pages are done with.
+#[no_mangle]
+extern "C" fn lu_settle() -> c_int {
+    if let Some(handover) = state::HANDOVER.lock().take() {
+        handover.free_gaps();
+        if let Some(incoming) = state::INCOMING.lock().as_mut() {
+            incoming.settle();
+        }
+    }
+    0
+}
+
+/// Allocators and file systems are there: sets up what will be handed over.
+#[no_mangle]
+extern "C" fn lu_init() -> c_int {
+    if !state::enabled() {
+        return 0;
+    }
+    if let Some(metadata) = incoming_metadata() {
+        state::set_count(metadata.count);
+        pr_info!(
+            "exec from: {} (count {})\n",
+            metadata.release(),
+            metadata.count
+        );
+    }
+    let cold = state::handed_over().is_none();
+    let made = Outgoing::create().map(|out| *state::OUTGOING.lock() = Some(out));
+    if let Err(err) = made {
+        pr_err!("cannot set up kexec handover: {err:?}\n");
+        state::set_enabled(false);
+        if cold {
+            for area in state::SCRATCH.areas().filter(|area| area.size != 0) {
+                // SAFETY: Reserved on this boot, used by nobody, freed once.
+                unsafe { glue::lu_scratch_to_buddy(area.start.raw(), area.size) };
+            }
+            state::SCRATCH.clear();
+        }
+        return err.to_errno();
+    }
+    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
+    super::debugfs::init();
+    publish_metadata();
+    if cold {
+        for area in state::SCRATCH.areas().filter(|area| area.size != 0) {
+            // SAFETY: Reserved on this boot in whole pageblocks, used by nobody, freed once.
+            unsafe { glue::lu_scratch_to_cma(area.start.raw(), area.size) };
+        }
+    }
+    0
+}
+
+/// What the previous kernel said about itself, if it did.
+fn incoming_metadata() -> Option<Metadata> {
+    let fdt = state::incoming_fdt()?;
+    let blob = crate::kho::boot::subtree(&fdt, metadata::NAME).ok()?;
+    let page = Frame::at(PhysAddr::new(blob.data.raw() & !(kernel::page::PAGE_SIZE as u64 - 1)))?;
+    // A page's worth is enough: the record is shorter, and page-aligned in every writer known.
+    let mut bytes = [0; metadata::LEN];
+    let skip = (blob.data.raw() % kernel::page::PAGE_SIZE as u64) as usize;
+    let len = bytes
+        .len()
+        .min(usize::try_from(blob.size).unwrap_or(usize::MAX));
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        let at = skip + i;
+        *byte = page.word(at / 8).to_ne_bytes()[at % 8];
+    }
+    Metadata::decode(bytes.get(..len)?)
+        .inspect_err(|why| pr_warn!("kexec-metadata not read: {why}\n"))
+        .ok()
+}
+
+/// Tells the next kernel about this one. Optional: what fails is said and undone.
+fn publish_metadata() {
+    // SAFETY: A NUL-terminated string that lives for ever.
+    let release = unsafe { CStr::from_char_ptr(glue::lu_release()) };
+    let record = Metadata::new(release.to_bytes(), state::count().saturating_add(1)).encode();
+    let published = BuddyNodes.alloc().ok_or(ENOMEM).and_then(|page| {
+        for (i, chunk) in record.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            page.set_word(i, u64::from_ne_bytes(word));
+        }
+        let mut out = state::OUTGOING.lock();
+        let out = out.as_mut().ok_or(EINVAL)?;
+        let pfn = page.phys().pfn();
+        let kept = out.preserve_block(pfn, Order::ZERO).and_then(|()| {
+            out.add_subtree(metadata::NAME, page.phys(), record.len() as u64)
+                .inspect_err(|_| {
+                    out.unpreserve_block(pfn, Order::ZERO);
+                })
+        });
+        kept.inspect_err(|_| BuddyNodes.free(page))?;
+        Ok(page.phys())
+    });
+    match published {
+        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
+        Ok(at) => super::debugfs::add_outgoing(metadata::NAME, at, record.len()),
+        #[cfg(not(CONFIG_KEXEC_HANDOVER_DEBUGFS))]
+        Ok(_) => {}
+        Err(err) => pr_warn!("failed to initialize kexec-metadata subtree: {err:?}\n"),
+    }
+}
+
+/// Whether KHO is on for this kernel.
+#[export]
+extern "C" fn kho_is_enabled() -> bool {
+    state::enabled()
+}
+
+/// Whether this kernel was handed over to, by a handover that is trusted so far.
+#[export]
+extern "C" fn is_kho_boot() -> bool {
+    state::handed_over().is_some()
+}
+
+/// Whether `size` bytes from `phys` on touch a scratch area.
+#[export]
+extern "C" fn kho_scratch_overlap(phys: u64, size: usize) -> bool {
+    state::SCRATCH.overlaps(PhysAddr::new(phys), size as u64)
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C API for named blobs in the root FDT: include/linux/kexec_handover.h.
+
+use core::ffi::c_void;
+
+use kernel::prelude::*;
+
+use super::{glue, state};
+use crate::kho::addr::PhysAddr;
+use crate::kho::boot::subtree;
+
+/// # Safety
+///
+/// `name` is a C string, `blob` an address in the direct map.
+#[export]
+unsafe extern "C" fn kho_add_subtree(
+    name: *const c_char,
+    blob: *mut c_void,
+    size: usize,
+) -> c_int {
+    // SAFETY: By the caller's promise.
+    let (name, at) = unsafe { (CStr::from_char_ptr(name), glue::lu_virt_to_phys(blob)) };
+    let at = PhysAddr::new(at);
+    let added = match state::OUTGOING.lock().as_mut() {
+        Some(out) => out.add_subtree(name, at, size as u64),
+        None => Err(EINVAL),
+    };
+    match added {
+        Ok(()) => {
+            #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
+            super::debugfs::add_outgoing(name, at, size);
+            0
+        }
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// `blob` is an address in the direct map.
+#[export]
+unsafe extern "C" fn kho_remove_subtree(blob: *mut c_void) {
+    // SAFETY: By the caller's promise.
+    let at = PhysAddr::new(unsafe { glue::lu_virt_to_phys(blob) });
+    // Out of debugfs first: the caller frees the blob as soon as this returns.
+    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
+    super::debugfs::remove_outgoing(at);
+    if let Some(out) = state::OUTGOING.lock().as_mut() {
+        out.remove_subtree(at);
+    }
+}
+
+/// # Safety
+///
+/// `name` is a C string; `phys` and `size` are null or may be written.
+#[export]
+unsafe extern "C" fn kho_retrieve_subtree(
+    name: *const c_char,
+    phys: *mut u64,
+    size: *mut usize,
+) -> c_int {
+    let Some(fdt) = state::incoming_fdt() else {
+        return ENOENT.to_errno();
+    };
+    if phys.is_null() {
+        return EINVAL.to_errno();
+    }
+    // SAFETY: By the caller's promise.
+    match subtree(&fdt, unsafe { CStr::from_char_ptr(name) }) {
+        Ok(found) => {
+            // SAFETY: By the caller's promise, and they are not null.
+            unsafe {
+                phys.write(found.data.raw());
+                if !size.is_null() {
+                    size.write(found.size as usize);
+                }
+            }
+            0
+        }
+        Err(err) => err.to_errno(),
+    }
+}

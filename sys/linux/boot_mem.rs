@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Zeroed arrays that can be had before any allocator but memblock runs.
+
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+use super::glue;
+use zerocopy::FromZeros;
+
+/// An owned array of `T`, all zeros at first.
+///
+/// # Invariants
+///
+/// Points to `len` values of `T` that this owns.
+pub(crate) struct BootSlice<T: FromZeros> {
+    start: NonNull<T>,
+    len: usize,
+    from_slab: bool,
+}
+
+// SAFETY: It owns what it points to.
+unsafe impl<T: FromZeros + Send> Send for BootSlice<T> {}
+
+impl<T: FromZeros> BootSlice<T> {
+    /// `None` when memory is out or `len` is zero.
+    pub(crate) fn new(len: usize) -> Option<Self> {
+        let bytes = len.checked_mul(size_of::<T>())?;
+        // SAFETY: No preconditions.
+        let from_slab = unsafe { glue::lu_slab_available() };
+        if bytes == 0 {
+            return None;
+        }
+        // SAFETY: No preconditions; both allocators align to at least a word, as `T`s here need.
+        let memory = unsafe { glue::lu_boot_alloc(bytes as _) };
+        const { assert!(align_of::<T>() <= 8) };
+        Some(Self {
+            start: NonNull::new(memory.cast())?,
+            len,
+            from_slab,
+        })
+    }
+}
+
+impl<T: FromZeros> Deref for BootSlice<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: The invariant, and zeros are a `T`.
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: FromZeros> DerefMut for BootSlice<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: As in `deref`, and `self` is borrowed mutably.
+        unsafe { core::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T: FromZeros> Drop for BootSlice<T> {
+    fn drop(&mut self) {
+        let bytes = self.len * size_of::<T>();
+        // SAFETY: Allocated in `new` with this size from this allocator.
+        unsafe { glue::lu_boot_free(self.start.as_ptr().cast(), bytes as _, self.from_slab) }
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/sys/kernel/debug/kho`: what was handed over (`in`) and what will be (`out`).
+
+use kernel::debugfs::{BinaryWriter, Dir, File};
+use kernel::fs::file;
+use kernel::prelude::*;
+use kernel::sync::global_lock;
+use kernel::uaccess::UserSliceWriter;
+
+use super::{glue, state};
+use crate::kho::addr::PhysAddr;
+use crate::kho::fdt::subtrees;
+
+global_lock! {
+    // SAFETY: `state::init_locks` runs before any other code that takes it.
+    pub(super) unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
+}
+
+/// The directory tree. Dropping a part removes it.
+pub(super) struct Tree {
+    /// Subtrees that will be handed over, by the address of their blob.
+    outgoing: KVec<(PhysAddr, Pin<KBox<File<Blob>>>)>,
+    outgoing_dir: Dir,
+    _incoming: KVec<Pin<KBox<File<Blob>>>>,
+    _files: (
+        Pin<KBox<File<RootFdt>>>,
+        Pin<KBox<File<()>>>,
+        Pin<KBox<File<()>>>,
+    ),
+    _dirs: [Dir; 4],
+}
+
+/// Preserved memory shown as it is.
+struct Blob {
+    at: PhysAddr,
+    size: usize,
+}
+
+impl BinaryWriter for Blob {
+    fn write_to_slice(
+        &self,
+        writer: &mut UserSliceWriter,
+        offset: &mut file::Offset,
+    ) -> Result<usize> {
+        // SAFETY: A blob's memory stays preserved for as long as it is shown: outgoing ones leave
+        // debugfs before they are freed, incoming ones were checked to be RAM. Its owner may write
+        // meanwhile; then what is copied to userspace is a mix of old and new bytes.
+        let bytes = unsafe {
+            let start = glue::lu_phys_to_virt(self.at.raw()).cast::<u8>();
+            core::slice::from_raw_parts(start, self.size)
+        };
+        writer.write_slice_file(bytes, offset)
+    }
+}
+
+/// The root FDT as it is at the time of reading.
+struct RootFdt;
+
+impl BinaryWriter for RootFdt {
+    fn write_to_slice(
+        &self,
+        writer: &mut UserSliceWriter,
+        offset: &mut file::Offset,
+    ) -> Result<usize> {
+        let out = state::OUTGOING.lock();
+        let page = out.as_ref().and_then(|out| out.fdt()).ok_or(ENOENT)?.page();
+        let fdt = Blob {
+            at: page.frame().phys(),
+            size: page.len(),
+        };
+        fdt.write_to_slice(writer, offset)
+    }
+}
+
+/// Creates everything. Failing to is no reason to do without KHO: it is said and that is all.
+pub(super) fn init() {
+    match build() {
+        Ok(tree) => *DEBUGFS.lock() = Some(tree),
+        Err(err) => pr_err!("no debugfs files: {err:?}\n"),
+    }
+}
+
+fn build() -> Result<Tree> {
+    let root = Dir::new(c"kho");
+    let out = root.subdir(c"out");
+    let outgoing_dir = out.subdir(c"sub_fdts");
+    let incoming_root = root.subdir(c"in");
+    let incoming_dir = incoming_root.subdir(c"sub_fdts");
+    let fdt = KBox::pin_init(out.read_binary_file(c"fdt", RootFdt), GFP_KERNEL)?;
+    let phys = KBox::pin_init(
+        out.read_callback_file(c"scratch_phys", (), &|(), f| {
+            state::SCRATCH
+                .areas()
+                .try_for_each(|area| writeln!(f, "{:#x}", area.start.raw()))
+        }),
+        GFP_KERNEL,
+    )?;
+    let len = KBox::pin_init(
+        out.read_callback_file(c"scratch_len", (), &|(), f| {
+            state::SCRATCH
+                .areas()
+                .try_for_each(|area| writeln!(f, "{:#x}", area.size))
+        }),
+        GFP_KERNEL,
+    )?;
+    let mut incoming = KVec::new();
+    if let (Some(fdt), Some(at)) = (state::incoming_fdt(), state::handed_over()) {
+        let size = fdt.len();
+        incoming.push(
+            KBox::pin_init(
+                incoming_root.read_binary_file(c"fdt", Blob { at, size }),
+                GFP_KERNEL,
+            )?,
+            GFP_KERNEL,
+        )?;
+        for (name, _) in subtrees(&fdt) {
+            // Once more by name, for the check of where it points.
+            let Ok(found) = crate::kho::boot::subtree(&fdt, name) else {
+                continue;
+            };
+            let blob = Blob {
+                at: found.data,
+                size: found.size as usize,
+            };
+            incoming.push(
+                KBox::pin_init(incoming_dir.read_binary_file(name, blob), GFP_KERNEL)?,
+                GFP_KERNEL,
+            )?;
+        }
+    }
+    Ok(Tree {
+        outgoing: KVec::new(),
+        outgoing_dir,
+        _incoming: incoming,
+        _files: (fdt, phys, len),
+        _dirs: [root, out, incoming_root, incoming_dir],
+    })
+}
+
+/// Shows a subtree that will be handed over.
+pub(super) fn add_outgoing(name: &CStr, at: PhysAddr, size: usize) {
+    let mut guard = DEBUGFS.lock();
+    let Some(tree) = guard.as_mut() else { return };
+    let file = KBox::pin_init(
+        tree.outgoing_dir.read_binary_file(name, Blob { at, size }),
+        GFP_KERNEL,
+    );
+    let shown = file.and_then(|file| Ok(tree.outgoing.push((at, file), GFP_KERNEL)?));
+    if shown.is_err() {
+        pr_warn!("no debugfs file for a subtree: out of memory\n");
+    }
+}
+
+/// Stops showing the subtree whose blob is at `at`.
+pub(super) fn remove_outgoing(at: PhysAddr) {
+    let mut guard = DEBUGFS.lock();
+    let Some(tree) = guard.as_mut() else { return };
+    if let Some(index) = tree.outgoing.iter().position(|(have, _)| *have == at) {
+        let removed = tree.outgoing.remove(index);
+        // Removal waits for readers, who may want the lock.
+        drop(guard);
+        drop(removed);
+    }
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! memblock and the firmware's map. The functions that change anything are for early boot only.
+
+use core::ptr::NonNull;
+
+use super::glue;
+use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::sys::error::{to_result, Result};
+use crate::sys::PAGE_SHIFT;
+
+/// Longest stretch that can be mapped early: half of what early_memremap() has on any architecture.
+const MAX_MAPPED: u64 = 128 << 10;
+
+/// Where to allocate.
+#[derive(Clone, Copy)]
+pub(crate) enum Where {
+    /// Below the limit of the architecture's low memory.
+    Low,
+    /// Anywhere.
+    Anywhere,
+    /// On this node.
+    Node(i32),
+}
+
+impl Where {
+    fn code(self) -> i32 {
+        match self {
+            Self::Low => glue::LU_LOW,
+            Self::Anywhere => glue::LU_ANYWHERE,
+            Self::Node(node) => node,
+        }
+    }
+}
+
+/// A temporary mapping of physical memory.
+///
+/// # Invariants
+///
+/// `len` bytes from `start` on are mapped and stay so.
+pub(crate) struct Mapped {
+    start: NonNull<u8>,
+    len: u64,
+}
+
+impl Mapped {
+    /// Maps bytes for reading; `None` if they are none, too many, or cannot be.
+    pub(crate) fn new(at: PhysAddr, len: u64) -> Option<Self> {
+        let sane = at.raw() != 0
+            && (1..=MAX_MAPPED).contains(&len)
+            && firmware_says_ram(at, len);
+        if !sane {
+            return None;
+        }
+        // SAFETY: Early boot; the length is within what can be mapped.
+        let map = unsafe { glue::lu_early_map(at.raw(), len) };
+        Some(Self {
+            start: NonNull::new(map.cast())?,
+            len,
+        })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: The invariant; nothing else runs that could write there.
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len as usize) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: Mapped in `new`.
+        unsafe { glue::lu_early_unmap(self.start.as_ptr().cast(), self.len) }
+    }
+}
+
+/// Whether the firmware lists all of these bytes as RAM.
+pub(crate) fn firmware_says_ram(start: PhysAddr, size: u64) -> bool {
+    start.raw().checked_add(size).is_some()
+        // SAFETY: No preconditions.
+        && unsafe { glue::lu_firmware_says_ram(start.raw(), size) }
+}
+
+/// Bytes this kernel has reserved for itself, huge pages aside.
+pub(crate) fn kernel_bytes(place: Where) -> u64 {
+    // SAFETY: Early boot.
+    unsafe { glue::lu_kernel_bytes(place.code()) }
+}
+
+/// Nodes that have memory.
+pub(crate) fn memory_nodes() -> impl Iterator<Item = i32> {
+    // SAFETY: No preconditions.
+    let next = |after: i32| match unsafe { glue::lu_next_memory_node(after) } {
+        -1 => None,
+        node => Some(node),
+    };
+    core::iter::successors(next(-1), move |&node| next(node))
+}
+
+/// Reserves free memory; `None` when there is none.
+pub(crate) fn alloc(size: u64, align: u64, place: Where) -> Option<PhysAddr> {
+    // SAFETY: Early boot.
+    match unsafe { glue::lu_early_alloc(size, align, place.code()) } {
+        0 => None,
+        start => Some(PhysAddr::new(start)),
+    }
+}
+
+/// Gives back what was reserved.
+pub(crate) fn free(start: PhysAddr, size: u64) {
+    if size != 0 {
+        // SAFETY: Early boot; callers reserved it.
+        unsafe { glue::lu_early_free(start.raw(), size) }
+    }
+}
+
+/// Adds memory, marked as usable while only scratch is.
+pub(crate) fn open_scratch(start: PhysAddr, size: u64) -> Result {
+    // SAFETY: Early boot.
+    to_result(unsafe { glue::lu_open_scratch(start.raw(), size) })
+}
+
+/// Undoes the mark of [`open_scratch`].
+pub(crate) fn close_scratch(start: PhysAddr, size: u64) {
+    // SAFETY: Early boot.
+    unsafe { glue::lu_close_scratch(start.raw(), size) }
+}
+
+/// Restricts memblock's allocations to what is marked as scratch.
+pub(crate) fn scratch_only(on: bool) {
+    // SAFETY: Early boot.
+    unsafe { glue::lu_scratch_only(on) }
+}
+
+/// Marks memory as usable while only scratch is.
+pub(crate) fn open(range: PageRange) {
+    let bytes = range.pages() << PAGE_SHIFT;
+    // SAFETY: Early boot.
+    unsafe { glue::lu_open(range.start.phys().raw(), bytes) }
+}
+
+/// Reserves memory whose struct pages `pages::init_reserved` takes care of.
+pub(crate) fn reserve(range: PageRange) -> Result {
+    let bytes = range.pages() << PAGE_SHIFT;
+    // SAFETY: Early boot.
+    to_result(unsafe { glue::lu_reserve_noinit(range.start.phys().raw(), bytes) })
+}
+
+/// Whether any of the range is reserved.
+pub(crate) fn has_reserved(range: PageRange) -> bool {
+    let bytes = range.pages() << PAGE_SHIFT;
+    // SAFETY: Early boot.
+    unsafe { glue::lu_has_reserved(range.start.phys().raw(), bytes) }
+}
+
+/// One past the last frame of memory.
+pub(crate) fn end_of_memory() -> Pfn {
+    // SAFETY: Reads a variable.
+    Pfn::new(unsafe { glue::lu_end_of_memory() })
+}
+
+/// Whether a range is memory. At any time.
+pub(crate) fn is_ram(range: PageRange) -> bool {
+    range.end <= end_of_memory()
+        && !range.is_empty()
+        // SAFETY: The range is within what frame numbers can be.
+        && unsafe { glue::lu_is_ram(range.start.raw(), range.pages()) }
+}
+
+/// The stretch of memory around a frame; empty if the frame is none.
+pub(crate) fn ram_span(at: Pfn) -> PageRange {
+    span(at, glue::lu_ram_span)
+}
+
+/// The stretch around a frame that is memory of one kind and node, free, and not scratch.
+pub(crate) fn free_span(at: Pfn) -> PageRange {
+    span(at, glue::lu_free_span)
+}
+
+fn span(at: Pfn, find: unsafe extern "C" fn(u64, *mut u64, *mut u64)) -> PageRange {
+    let (mut start, mut end) = (0, 0);
+    // SAFETY: Early boot; both pointers are valid.
+    unsafe { find(at.raw(), &mut start, &mut end) };
+    PageRange::between(Pfn::new(start), Pfn::new(end))
+}

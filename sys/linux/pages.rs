@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Struct pages: nodes from the page allocator, and preserved frames on the way to their owners.
+
+use super::glue;
+use super::Frame;
+use crate::kho::addr::{Order, PageRange, Pfn};
+use crate::kho::tree::NodeStore;
+
+/// Nodes from and to the page allocator; allocation may sleep.
+pub(crate) struct BuddyNodes;
+
+impl NodeStore for BuddyNodes {
+    fn alloc(&mut self) -> Option<Frame> {
+        // SAFETY: The allocator returns null or a page in the direct map.
+        unsafe { Frame::from_virt(glue::lu_zeroed_page()) }
+    }
+
+    fn free(&mut self, node: Frame) {
+        // SAFETY: Nodes of such trees come from `alloc`, and nothing refers to this one any more.
+        unsafe { glue::lu_free_page(node.as_ptr()) }
+    }
+}
+
+/// Nodes of a handed-over tree: reserved memory that goes to the page allocator. None can be made.
+pub(crate) struct ReservedNodes;
+
+impl NodeStore for ReservedNodes {
+    fn alloc(&mut self) -> Option<Frame> {
+        None
+    }
+
+    fn free(&mut self, node: Frame) {
+        // SAFETY: Nodes were reserved at boot, and nothing refers to this one any more.
+        unsafe { glue::lu_free_reserved_page(node.phys().pfn().raw()) }
+    }
+}
+
+/// Whether both ends of a range are on one NUMA node.
+pub(crate) fn single_node(range: PageRange) -> bool {
+    let last = range.end.raw().saturating_sub(1);
+    // SAFETY: Callers ask for frames of pages that exist.
+    unsafe { glue::lu_pfn_to_nid(range.start.raw()) == glue::lu_pfn_to_nid(last) }
+}
+
+/// Frees those frames of a range that are still marked reserved. During boot only.
+pub(crate) fn free_reserved(range: PageRange) {
+    if !range.is_empty() {
+        // SAFETY: Callers pass ranges that were reserved and initialised by `init_reserved`, after
+        // deferred initialisation has ended; frames given out since are not marked any more.
+        unsafe { glue::lu_free_reserved(range.start.raw(), range.pages()) }
+    }
+}
+
+/// Makes the struct pages of reserved memory valid.
+pub(crate) fn init_reserved(range: PageRange) {
+    // SAFETY: Called between memory map setup and memblock's end, for ranges of RAM.
+    unsafe { glue::lu_init_reserved(range.start.raw(), range.pages()) }
+}
+
+/// Makes claimed frames order-0 pages with a reference each. False, and they stay out of use, if
+/// one of them is known to be bad memory.
+pub(crate) fn give_out_pages(range: PageRange) -> bool {
+    // SAFETY: The frames were claimed from the incoming tree: their struct pages are valid and
+    // nobody else uses them.
+    unsafe {
+        if glue::lu_any_poisoned(range.start.raw(), range.pages()) {
+            return false;
+        }
+        glue::lu_give_out_pages(range.start.raw(), range.pages());
+    }
+    true
+}
+
+/// Makes a claimed block one folio; null if it is known to be bad memory.
+pub(crate) fn give_out_folio(pfn: Pfn, order: Order) -> *mut glue::folio {
+    // SAFETY: As in `give_out_pages`.
+    unsafe {
+        if glue::lu_any_poisoned(pfn.raw(), order.pages()) {
+            return core::ptr::null_mut();
+        }
+        glue::lu_give_out_folio(pfn.raw(), order.raw())
+    }
+}

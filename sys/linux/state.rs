@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of this kernel's KHO, and the locks around it.
+//!
+//! Lock order: `OUTGOING`, then `DEBUGFS`; `INCOMING` is a leaf and is never held with another.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use kernel::prelude::*;
+use kernel::sync::global_lock;
+
+use crate::kho::addr::PhysAddr;
+use crate::kho::boot::Handover;
+use crate::kho::incoming::Incoming;
+use crate::kho::outgoing::Outgoing;
+use crate::kho::scratch::List;
+use crate::kho::scratch_args::Sizing;
+use crate::sys::fdt::Blob;
+
+/// Bytes of the FDT that are looked at: the boot protocol hands over a page.
+const FDT_BYTES: usize = kernel::page::PAGE_SIZE;
+
+static ENABLED: AtomicBool = AtomicBool::new(cfg!(CONFIG_KEXEC_HANDOVER_ENABLE_DEFAULT));
+
+/// Address of the FDT that was handed over; 0 without one that is trusted.
+static HANDED_OVER: AtomicU64 = AtomicU64::new(0);
+
+/// Updates since the last cold boot, as the previous kernel said.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes this kernel reserved for itself in early boot.
+static EARLY_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// `kho_scratch=` as parsed: whether sizes, then the percentage or three sizes.
+static SIZING: (AtomicBool, [AtomicU64; 3]) = (
+    AtomicBool::new(false),
+    [AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0)],
+);
+
+/// Scratch areas of this machine.
+pub(super) static SCRATCH: List = List::new();
+
+global_lock! {
+    // SAFETY: `init_locks` runs before any other code that takes it.
+    pub(super) unsafe(uninit) static OUTGOING: Mutex<Option<Outgoing>> = None;
+}
+
+global_lock! {
+    // SAFETY: As above.
+    pub(super) unsafe(uninit) static INCOMING: SpinLock<Option<Incoming>> = None;
+}
+
+global_lock! {
+    // SAFETY: As above.
+    pub(super) unsafe(uninit) static HANDOVER: Mutex<Option<Handover>> = None;
+}
+
+/// Makes the locks usable.
+///
+/// # Safety
+///
+/// Called once, before anything else takes one of them.
+pub(super) unsafe fn init_locks() {
+    // SAFETY: By the caller's promise.
+    unsafe {
+        OUTGOING.init();
+        INCOMING.init();
+        HANDOVER.init();
+        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
+        super::debugfs::DEBUGFS.init();
+    }
+}
+
+pub(super) fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+pub(super) fn set_enabled(on: bool) {
+    ENABLED.store(on, Ordering::Relaxed);
+}
+
+pub(super) fn sizing() -> Sizing {
+    let [a, b, c] = &SIZING.1;
+    let a = a.load(Ordering::Relaxed);
+    if SIZING.0.load(Ordering::Relaxed) {
+        Sizing::Bytes {
+            low: a,
+            global: b.load(Ordering::Relaxed),
+            per_node: c.load(Ordering::Relaxed),
+        }
+    } else {
+        u32::try_from(a).map_or(Sizing::DEFAULT, Sizing::Percent)
+    }
+}
+
+pub(super) fn set_sizing(sizing: Sizing) {
+    let (bytes, values) = match sizing {
+        Sizing::Percent(percent) => (false, [percent.into(), 0, 0]),
+        Sizing::Bytes {
+            low,
+            global,
+            per_node,
+        } => (true, [low, global, per_node]),
+    };
+    for (to, from) in SIZING.1.iter().zip(values) {
+        to.store(from, Ordering::Relaxed);
+    }
+    SIZING.0.store(bytes, Ordering::Relaxed);
+}
+
+pub(super) fn set_handed_over(fdt: Option<PhysAddr>) {
+    HANDED_OVER.store(fdt.map_or(0, PhysAddr::raw), Ordering::Release);
+}
+
+/// Address of the FDT of a handover that is trusted so far.
+pub(super) fn handed_over() -> Option<PhysAddr> {
+    match HANDED_OVER.load(Ordering::Acquire) {
+        0 => None,
+        fdt => Some(PhysAddr::new(fdt)),
+    }
+}
+
+/// The FDT of the previous kernel, if its handover is trusted so far. Not before the direct map.
+pub(super) fn incoming_fdt() -> Option<Blob<'static>> {
+    let at = handed_over()?;
+    // SAFETY: `judge_header` found the FDT to be in RAM; the tree has its page as preserved, so
+    // nobody ever gets it to write to.
+    let bytes = unsafe {
+        let start = super::glue::lu_phys_to_virt(at.raw()).cast::<u8>();
+        core::slice::from_raw_parts(start, FDT_BYTES)
+    };
+    let blob = Blob::new(bytes);
+    blob.check().ok()?;
+    Some(blob)
+}
+
+pub(super) fn count() -> u32 {
+    COUNT.load(Ordering::Relaxed)
+}
+
+pub(super) fn set_count(count: u32) {
+    COUNT.store(count, Ordering::Relaxed);
+}
+
+pub(super) fn early_bytes() -> u64 {
+    EARLY_BYTES.load(Ordering::Relaxed)
+}
+
+pub(super) fn set_early_bytes(bytes: u64) {
+    EARLY_BYTES.store(bytes, Ordering::Relaxed);
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The machine: the only place that touches C. On the host, a simulated one with the same names.
+//!
+//! What `kho` uses, and both sides offer:
+//! [`Frame`] (a page frame's memory, word by word), [`pages`] (struct pages: node allocation,
+//! giving memory out, freeing what was reserved), [`early`] (memblock and the firmware's map),
+//! [`boot_mem`] (memory before any allocator), [`fdt`] (libfdt), [`error`] and [`log`].
+
+#[cfg(not(kernel))]
+mod host;
+#[cfg(kernel)]
+mod linux;
+
+#[cfg(not(kernel))]
+pub(crate) use host::*;
+#[cfg(kernel)]
+pub(crate) use linux::*;
+
+pub(crate) mod fdt;
+
+/// Bytes of a release string: `__NEW_UTS_LEN` and a NUL.
+pub(crate) const RELEASE_LEN: usize = 65;
+
+/// Most NUMA nodes an architecture allows.
+pub(crate) const MAX_NODES: usize = 1024;
+
+/// 64-bit words in a page.
+pub(crate) const FRAME_WORDS: usize = 1 << (PAGE_SHIFT - 3);
