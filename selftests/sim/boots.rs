@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Boots of particular handovers: fragmented memory, wrong headers, trees that cannot be.
+
+use super::kernel::{owned, small_machine, Handed, Kernel};
+use crate::kho::addr::{Order, Pfn, PhysAddr};
+use crate::kho::boot::Refusal;
+use crate::kho::fdt::Unusable;
+use crate::kho::key::encode;
+use crate::kho::tree::{LeafCache, NodeStore, Tree};
+use crate::sys::machine::{with, Config, Owner};
+use crate::sys::pages::{self, BuddyNodes};
+use crate::sys::Frame;
+
+/// Overwrites a word that was handed over.
+fn poke(at: PhysAddr, word: usize, value: u64) {
+    let start = with(|m| m.pointer(at.pfn().raw()));
+    // SAFETY: A word of a frame of the machine.
+    unsafe { start.add(word).write(value) };
+}
+
+fn peek(at: PhysAddr, word: usize) -> u64 {
+    let start = with(|m| m.pointer(at.pfn().raw()));
+    // SAFETY: As above.
+    unsafe { start.add(word).read() }
+}
+
+/// Boots from `handed`, expects a refusal, and shows that the machine is as good as new: it can
+/// hand over memory again.
+fn refused(handed: Handed) -> Refusal {
+    let (mut kernel, why) = Kernel::warm(handed);
+    let why = why.expect("refused");
+    assert!(kernel.incoming.is_none());
+    assert_eq!(with(|m| m.count(Owner::Left)), 0);
+    let pfn = pages::alloc_folio(Order::ZERO).expect("memory");
+    kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    let (mut kernel, again) = Kernel::warm(kernel.kexec(&[pfn.raw()]));
+    assert!(again.is_none());
+    assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
+    why
+}
+
+/// A handover of one folio, with its tree's root.
+fn handover() -> (Handed, PhysAddr) {
+    let mut kernel = Kernel::cold(small_machine());
+    let pfn = pages::alloc_folio(Order::ZERO).expect("memory");
+    kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    let root = Pfn::new(kernel.nodes()[0]).phys();
+    (kernel.kexec(&[pfn.raw()]), root)
+}
+
+#[test]
+fn every_second_page() {
+    let mut kernel = Kernel::cold(Config {
+        nodes: vec![16384],
+        hole: 16,
+    });
+    let all: Vec<Pfn> = (0..8000)
+        .map(|_| pages::alloc_folio(Order::ZERO).expect("memory"))
+        .collect();
+    let kept: Vec<Pfn> = all.iter().copied().filter(|p| p.raw() % 2 == 0).collect();
+    for &pfn in &kept {
+        kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    }
+    let left: Vec<u64> = kept.iter().map(|p| p.raw()).collect();
+    let (mut kernel, why) = Kernel::warm(kernel.kexec(&left));
+    assert!(why.is_none(), "{why:?}");
+    // What was reserved for coarseness came back: only the preserved and the tree wait.
+    let waiting = with(|m| m.count(Owner::Waiting));
+    assert!(waiting < kept.len() as u64 + 32, "{waiting} frames wait");
+    let before = owned();
+    for pfn in kept {
+        assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
+        pages::free_folio(crate::kho::addr::PageRange::new(pfn, 1));
+    }
+    assert_eq!(owned(), before);
+}
+
+#[test]
+fn wrong_magic() {
+    let (handed, _) = handover();
+    poke(handed.fdt, 0, 0x1234_5678);
+    assert!(matches!(refused(handed), Refusal::Fdt(Unusable::Header(_))));
+}
+
+#[test]
+fn lying_totalsize() {
+    let (handed, _) = handover();
+    let magic = peek(handed.fdt, 0) & 0xffff_ffff;
+    poke(handed.fdt, 0, magic | u64::from(0x10_0000u32.to_be()) << 32);
+    assert!(matches!(refused(handed), Refusal::Fdt(Unusable::Header(_))));
+}
+
+#[test]
+fn wrong_version() {
+    let (handed, _) = handover();
+    // "kho-v4" somewhere in the page becomes "kho-v5".
+    let mut bytes: Vec<u8> = (0..512).flat_map(|i| peek(handed.fdt, i).to_ne_bytes()).collect();
+    let at = bytes.windows(6).position(|w| w == b"kho-v4").expect("compatible");
+    bytes[at + 5] = b'5';
+    for (i, word) in bytes.chunks(8).enumerate() {
+        poke(handed.fdt, i, u64::from_ne_bytes(word.try_into().expect("8 bytes")));
+    }
+    assert!(matches!(refused(handed), Refusal::Fdt(Unusable::Incompatible)));
+}
+
+#[test]
+fn fdt_outside_memory() {
+    let (mut handed, _) = handover();
+    handed.fdt = PhysAddr::new(1 << 40);
+    assert!(matches!(refused(handed), Refusal::Unmappable(..)));
+}
+
+#[test]
+fn wrong_scratch_lists() {
+    for (word, value) in [(0, 1 << 40), (0, 3), (1, 5), (1, u64::MAX << 12), (2, 0)] {
+        let (handed, _) = handover();
+        let list = handed.list;
+        let value = if word == 2 { peek(list, 0) } else { value };
+        poke(list, word, value);
+        assert!(matches!(refused(handed), Refusal::Scratch(_)), "word {word}");
+    }
+    for len in [0, 8, 17, 1 << 16] {
+        let (mut handed, _) = handover();
+        handed.list_len = len;
+        let why = refused(handed);
+        assert!(matches!(why, Refusal::Scratch(_) | Refusal::Unmappable(..)));
+    }
+}
+
+/// First slot of a node that is used.
+fn used_slot(node: PhysAddr) -> usize {
+    (0..512).find(|&i| peek(node, i) != 0).expect("not empty")
+}
+
+#[test]
+fn nodes_that_cannot_be() {
+    let cases: [(&str, fn(PhysAddr, PhysAddr) -> u64); 5] = [
+        ("outside memory", |_, _| 1 << 40),
+        ("misaligned", |root, _| root.raw() + 8),
+        ("in scratch", |_, list| list.raw()),
+        ("the root itself", |root, _| root.raw()),
+        ("not RAM", |_, _| 4096),
+    ];
+    for (what, value) in cases {
+        let (handed, root) = handover();
+        poke(root, used_slot(root), value(root, handed.list));
+        let why = refused(handed);
+        let named = matches!(
+            why,
+            Refusal::Node(_) | Refusal::NodeTwice(_) | Refusal::TooManyNodes
+        );
+        assert!(named, "{what}: {why:?}");
+    }
+}
+
+#[test]
+fn a_node_shared_by_two() {
+    let (handed, root) = handover();
+    let slot = used_slot(root);
+    poke(root, slot + 1, peek(root, slot));
+    assert!(matches!(refused(handed), Refusal::NodeTwice(_)));
+}
+
+#[test]
+fn a_memory_map_that_is_none() {
+    let (handed, root) = handover();
+    // All entries gone: the FDT's own page is not preserved then.
+    poke(root, used_slot(root), 0);
+    assert!(matches!(refused(handed), Refusal::FdtNotPreserved));
+}
+
+/// A handover whose tree also has `key`.
+fn with_key(key: u64) -> Handed {
+    let kernel = Kernel::cold(small_machine());
+    let root = Frame::at(Pfn::new(kernel.nodes()[0]).phys()).expect("own root");
+    LeafCache::new()
+        .insert(Tree::at(root), key, &mut BuddyNodes)
+        .expect("memory");
+    kernel.kexec(&[])
+}
+
+#[test]
+fn keys_that_cannot_be() {
+    let order = |raw| Order::new(raw).expect("legal");
+    let outside = with_key(encode(Pfn::new(1 << 30), Order::ZERO));
+    assert!(matches!(refused(outside), Refusal::NotRam(_)));
+    let hole = with_key(encode(Pfn::new(1), Order::ZERO));
+    assert!(matches!(refused(hole), Refusal::NotRam(_)));
+    let all = with_key(encode(Pfn::new(0), order(52)));
+    assert!(matches!(refused(all), Refusal::NotRam(_) | Refusal::Twice(_)));
+    let none = with_key(0);
+    assert!(matches!(refused(none), Refusal::NotAKey(0)));
+}
+
+#[test]
+fn preserved_twice_or_in_scratch() {
+    // The FDT's own page once more, as part of a larger block.
+    let kernel = Kernel::cold(small_machine());
+    let fdt = kernel.out.fdt().expect("made").page().frame().phys();
+    let big = Order::new(3).expect("legal");
+    let block = Pfn::new(fdt.pfn().raw() >> 3 << 3);
+    let root = Frame::at(Pfn::new(kernel.nodes()[0]).phys()).expect("own root");
+    LeafCache::new()
+        .insert(Tree::at(root), encode(block, big), &mut BuddyNodes)
+        .expect("memory");
+    assert!(matches!(refused(kernel.kexec(&[])), Refusal::Twice(_)));
+
+    let kernel = Kernel::cold(small_machine());
+    let root = Frame::at(Pfn::new(kernel.nodes()[0]).phys()).expect("own root");
+    let scratch = (0..8192)
+        .find(|&pfn| with(|m| m.in_scratch(pfn)))
+        .expect("scratch");
+    let key = encode(Pfn::new(scratch + 8), Order::ZERO);
+    LeafCache::new()
+        .insert(Tree::at(root), key, &mut BuddyNodes)
+        .expect("memory");
+    assert!(matches!(refused(kernel.kexec(&[])), Refusal::InScratch(_)));
+}
+
+#[test]
+fn no_memory_for_the_record() {
+    for nth in 0..10 {
+        let kernel = Kernel::cold(small_machine());
+        drop(kernel);
+        let before = owned();
+        let from = with(|m| m.allocations());
+        with(|m| m.faults.nth = Some(from + nth));
+        let made = crate::kho::outgoing::Outgoing::create();
+        with(|m| m.faults.nth = None);
+        if made.is_err() {
+            assert_eq!(owned(), before);
+        } else {
+            return;
+        }
+    }
+    panic!("it never succeeds");
+}
+
+#[test]
+fn an_emptied_tree_gives_its_nodes_back() {
+    let mut store = BuddyNodes;
+    let _ = Kernel::cold(small_machine());
+    let before = owned();
+    let tree = Tree::at(store.alloc().expect("memory"));
+    let mut cache = LeafCache::new();
+    for i in 0..100 {
+        cache
+            .insert(tree, encode(Pfn::new(i << 15), Order::ZERO), &mut store)
+            .expect("memory");
+    }
+    for i in 0..100 {
+        assert!(cache.remove(tree, encode(Pfn::new(i << 15), Order::ZERO), Some(&mut store)));
+    }
+    tree.destroy(&mut store);
+    assert_eq!(owned(), before);
+}

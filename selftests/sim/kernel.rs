@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One simulated kernel from boot to kexec.
+
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
+use crate::kho::incoming::Incoming;
+use crate::kho::outgoing::Outgoing;
+use crate::kho::scratch::List;
+use crate::kho::scratch_args::Sizing;
+use crate::kho::vmalloc::{Area, Chain, Descriptor};
+use crate::sys::error::{Result, EINVAL};
+use crate::sys::fdt::Blob;
+use crate::sys::machine::{self, with, Config, Owner};
+use crate::sys::{early, pages, Frame};
+
+/// Memory of the machines in these tests: two nodes, a hole at the start.
+pub(crate) fn small_machine() -> Config {
+    Config {
+        nodes: vec![6144, 2048],
+        hole: 256,
+    }
+}
+
+/// Scratch of the machines in these tests: 4 MiB low, 4 MiB anywhere, none a node.
+const SIZING: Sizing = Sizing::Bytes {
+    low: 1 << 20,
+    global: 4 << 20,
+    per_node: 0,
+};
+
+/// A running kernel.
+pub(crate) struct Kernel {
+    pub(crate) out: Outgoing,
+    pub(crate) incoming: Option<Incoming>,
+    scratch: Box<List>,
+}
+
+/// What a kexec hands over besides memory: the addresses of FDT and scratch list.
+#[derive(Clone, Copy)]
+pub(crate) struct Handed {
+    pub(crate) fdt: PhysAddr,
+    pub(crate) list: PhysAddr,
+    pub(crate) list_len: u64,
+}
+
+impl Kernel {
+    /// Boots a new machine without a handover.
+    pub(crate) fn cold(config: Config) -> Self {
+        machine::install(config);
+        let scratch = Box::new(List::new());
+        with(|m| m.slab = false);
+        scratch.reserve(SIZING).expect("room for scratch");
+        for area in scratch.areas() {
+            early::open_scratch(area.start, area.size).expect("scratch");
+            early::free(area.start, area.size);
+        }
+        with(|m| m.start_page_allocator());
+        Self {
+            out: Outgoing::create().expect("memory for an empty record"),
+            incoming: None,
+            scratch,
+        }
+    }
+
+    /// Frames of the outgoing tree's nodes.
+    pub(crate) fn nodes(&self) -> Vec<u64> {
+        let root = self.tree_root();
+        crate::kho::tree::Tree::at(root)
+            .nodes(|_| true)
+            .map(|node| node.expect("own tree").pfn().raw())
+            .collect()
+    }
+
+    fn tree_root(&self) -> Frame {
+        let page = self.out.fdt().expect("made at boot").page().frame();
+        let bytes = frame_bytes(page);
+        let root = crate::kho::fdt::memory_map(&Blob::new(&bytes)).expect("own FDT");
+        Frame::at(root).expect("own root")
+    }
+
+    /// Puts the scratch list where the next kernel finds it, and replaces this kernel. `preserved`
+    /// says what the caller thinks is preserved; all else is destroyed but the tree.
+    pub(crate) fn kexec(self, preserved: &[u64]) -> Handed {
+        let mut left = self.nodes();
+        let fdt = self.out.fdt().expect("made at boot").page().frame().phys();
+        left.push(fdt.pfn().raw());
+        left.extend_from_slice(preserved);
+        let entries = self.scratch.entries();
+        let words: Vec<u64> = entries
+            .iter()
+            .flatten()
+            .map(|word| word.load(std::sync::atomic::Ordering::Relaxed))
+            .collect();
+        with(|m| m.kexec(&left));
+        // The list goes into scratch, like the rest of the next kernel's image.
+        let place = self.scratch.areas().find(|a| a.size != 0).expect("scratch");
+        for (i, word) in words.iter().enumerate() {
+            let start = with(|m| m.pointer(place.start.pfn().raw()));
+            // SAFETY: The list is far shorter than a frame of the machine.
+            unsafe { start.add(i).write(*word) };
+        }
+        Handed {
+            fdt,
+            list: place.start,
+            list_len: words.len() as u64 * 8,
+        }
+    }
+
+    /// Boots from a handover; if that is refused, boots as if cold and says why.
+    pub(crate) fn warm(handed: Handed) -> (Self, Option<Refusal>) {
+        let scratch = Box::new(List::new());
+        let mut refused = None;
+        let mut handover = None;
+        match judge_header(handed.fdt, 4096, handed.list, handed.list_len, &scratch) {
+            Ok(()) => {
+                // The list's own frame is part of the image that is running.
+                let bytes = with(|m| {
+                    let mut bytes = Vec::new();
+                    for i in 0..512 {
+                        // SAFETY: The machine has this frame: the header was judged.
+                        let word = unsafe { m.pointer(handed.fdt.pfn().raw()).add(i).read() };
+                        bytes.extend_from_slice(&word.to_ne_bytes());
+                    }
+                    bytes
+                });
+                match Handover::judge_tree(&Blob::new(&bytes), handed.fdt, &scratch) {
+                    Ok(judged) => handover = Some(judged),
+                    Err(why) => {
+                        forget_header(&scratch);
+                        refused = Some(why);
+                    }
+                }
+            }
+            Err(why) => refused = Some(why),
+        }
+        let mut incoming = None;
+        if let Some(judged) = handover.as_mut() {
+            incoming = Some(judged.reserve().expect("memblock has room"));
+        } else {
+            scratch.reserve(SIZING).expect("room for scratch");
+            for area in scratch.areas() {
+                early::open_scratch(area.start, area.size).expect("scratch");
+                early::free(area.start, area.size);
+            }
+        }
+        with(|m| m.start_page_allocator());
+        if let (Some(judged), Some(incoming)) = (handover, incoming.as_mut()) {
+            judged.free_gaps();
+            incoming.settle();
+        }
+        let kernel = Self {
+            out: Outgoing::create().expect("memory for an empty record"),
+            incoming,
+            scratch,
+        };
+        (kernel, refused)
+    }
+
+    /// Restores a folio, as the C API does.
+    pub(crate) fn restore_folio(&mut self, pfn: Pfn) -> Option<Order> {
+        let order = self.incoming.as_mut()?.claim_block(pfn)?;
+        pages::give_out_folio(pfn, order);
+        Some(order)
+    }
+
+    /// Restores pages, as the C API does.
+    pub(crate) fn restore_pages(&mut self, range: PageRange) -> bool {
+        let claimed = self.incoming.as_mut().is_some_and(|i| i.claim_pages(range));
+        claimed && pages::give_out_pages(range)
+    }
+
+    /// Restores a vmalloc area, as the C API does; returns the first frames of its blocks.
+    pub(crate) fn restore_vmalloc(&mut self, descriptor: &Descriptor) -> Result<Vec<Pfn>> {
+        let incoming = self.incoming.as_mut().ok_or(EINVAL)?;
+        let chain = Chain::check(incoming, descriptor)?;
+        let blocks: Vec<Pfn> = chain.blocks().collect();
+        let order = chain.order();
+        chain.claim(incoming)?;
+        for &block in &blocks {
+            pages::give_out_pages(PageRange::new(block, order.pages()));
+        }
+        for chunk in chain.into_chunks() {
+            let frame = PageRange::new(chunk, 1);
+            pages::give_out_pages(frame);
+            pages::free_folio(frame);
+        }
+        Ok(blocks)
+    }
+}
+
+/// The bytes of a frame.
+pub(crate) fn frame_bytes(frame: Frame) -> Vec<u8> {
+    (0..512).flat_map(|i| frame.word(i).to_ne_bytes()).collect()
+}
+
+/// A vmalloc area of blocks of one order.
+pub(crate) struct FakeArea {
+    pub(crate) order: Order,
+    pub(crate) blocks: Vec<Pfn>,
+}
+
+impl Area for FakeArea {
+    fn pages(&self) -> u32 {
+        (self.blocks.len() as u32) << self.order.raw()
+    }
+
+    fn order(&self) -> Order {
+        self.order
+    }
+
+    fn pfn(&self, index: u32) -> Pfn {
+        let block = self.blocks[(index >> self.order.raw()) as usize];
+        block.plus(u64::from(index) % self.order.pages())
+    }
+}
+
+/// Frames the running kernel owns.
+pub(crate) fn owned() -> u64 {
+    with(|m| m.count(Owner::Kernel))
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Page frames of the simulated machine.
+
+use core::ffi::c_void;
+
+use super::machine::with;
+use crate::kho::addr::{Pfn, PhysAddr};
+use crate::sys::FRAME_WORDS;
+
+/// A page frame; every access is checked against who owns it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Frame(u64);
+
+impl Frame {
+    /// The frame at an address; `None` unless page-aligned, not zero, and below the end of memory.
+    pub(crate) fn at(phys: PhysAddr) -> Option<Self> {
+        let inside = phys.pfn().raw() < with(|m| m.frames());
+        (phys.raw() != 0 && phys.is_page_aligned() && inside).then(|| Self(phys.pfn().raw()))
+    }
+
+    pub(crate) fn phys(self) -> PhysAddr {
+        Pfn::new(self.0).phys()
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        with(|m| {
+            m.check_access(self.0);
+            m.pointer(self.0).cast()
+        })
+    }
+
+    /// Word number `index`; words beyond the page read as zero.
+    pub(crate) fn word(self, index: usize) -> u64 {
+        if index >= FRAME_WORDS {
+            return 0;
+        }
+        // SAFETY: The index is within the frame; the machine is this thread's alone.
+        unsafe { self.as_ptr().cast::<u64>().add(index).read() }
+    }
+
+    /// Sets a word; one beyond the page is ignored.
+    pub(crate) fn set_word(self, index: usize, value: u64) {
+        if index < FRAME_WORDS {
+            // SAFETY: As in `word`.
+            unsafe { self.as_ptr().cast::<u64>().add(index).write(value) }
+        }
+    }
+}

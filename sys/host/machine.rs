@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The simulated machine's memory: who owns each frame, and what may be done with it.
+//!
+//! Rules that real hardware does not enforce are enforced here, and a breach panics with the
+//! history that led there: reading a frame nobody allocated or handed over, giving a frame to a
+//! second owner, freeing one that is not owned, reserving memory that is in use.
+
+use std::alloc::{alloc_zeroed, dealloc, Layout};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use crate::kho::addr::{PageRange, Pfn};
+
+/// Events remembered for the report of a breach.
+const HISTORY: usize = 64;
+
+/// What a frame that nobody owns is filled with at a kexec.
+pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
+
+/// Who has a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Free: the page allocator's, or memblock's before it.
+    Nobody,
+    /// Reserved in early boot.
+    Boot,
+    /// Allocated by this kernel, or given out to it.
+    Kernel,
+    /// Left by the previous kernel; not known to this one yet.
+    Left,
+    /// Reserved and initialised, waiting to be given out or freed.
+    Waiting,
+}
+
+/// When an allocation fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Faults {
+    /// The number of the allocation, from 0, that fails.
+    pub(crate) nth: Option<u64>,
+    /// Every allocation from that number on fails.
+    pub(crate) from: Option<u64>,
+}
+
+/// Memory layout of a machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// Frames of each NUMA node, one after the other, from frame 0.
+    pub(crate) nodes: Vec<u64>,
+    /// Frames at the start that are no RAM.
+    pub(crate) hole: u64,
+}
+
+pub(crate) struct Machine {
+    words: *mut u64,
+    layout: Layout,
+    pub(crate) config: Config,
+    owners: Vec<Owner>,
+    scratch: Vec<bool>,
+    /// What early allocations may use while scratch only.
+    open: Vec<bool>,
+    pub(crate) scratch_only: bool,
+    pub(crate) slab: bool,
+    allocations: u64,
+    pub(crate) faults: Faults,
+    /// Where the next search for free frames starts.
+    next: u64,
+    log: Vec<String>,
+    history: VecDeque<String>,
+}
+
+thread_local! {
+    static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+}
+
+/// Puts a new machine, with the page allocator running, in place of this thread's.
+pub(crate) fn install(config: Config) {
+    MACHINE.set(Some(Machine::new(config)));
+}
+
+/// Runs `f` on this thread's machine; makes a small one if there is none.
+pub(crate) fn with<T>(f: impl FnOnce(&mut Machine) -> T) -> T {
+    MACHINE.with_borrow_mut(|machine| {
+        f(machine.get_or_insert_with(|| {
+            Machine::new(Config {
+                nodes: vec![4096],
+                hole: 16,
+            })
+        }))
+    })
+}
+
+/// Adds a line to the machine's log.
+pub(crate) fn log(line: String) {
+    with(|m| m.log.push(line));
+}
+
+impl Machine {
+    fn new(config: Config) -> Self {
+        let frames: u64 = config.nodes.iter().sum();
+        let layout = Layout::from_size_align(frames as usize * 4096, 4096).expect("sane size");
+        // SAFETY: The layout is not empty: machines have frames.
+        let words = unsafe { alloc_zeroed(layout) }.cast();
+        let mut machine = Self {
+            words,
+            layout,
+            owners: vec![Owner::Nobody; frames as usize],
+            scratch: vec![false; frames as usize],
+            open: vec![false; frames as usize],
+            scratch_only: false,
+            slab: true,
+            allocations: 0,
+            faults: Faults::default(),
+            next: config.hole,
+            log: Vec::new(),
+            history: VecDeque::new(),
+            config,
+        };
+        machine.note("cold boot".into());
+        machine
+    }
+
+    pub(crate) fn frames(&self) -> u64 {
+        self.owners.len() as u64
+    }
+
+    /// Lines logged since the last call.
+    pub(crate) fn take_log(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    /// Allocations asked for so far.
+    pub(crate) fn allocations(&self) -> u64 {
+        self.allocations
+    }
+
+    fn note(&mut self, event: String) {
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(event);
+    }
+
+    fn breach(&self, what: &str, pfn: u64) -> ! {
+        let owner = self.owners.get(pfn as usize);
+        let history: Vec<&str> = self.history.iter().map(String::as_str).collect();
+        panic!(
+            "{what}: frame {pfn:#x}, owner {owner:?}\nhistory:\n  {}",
+            history.join("\n  ")
+        );
+    }
+
+    pub(crate) fn owner(&self, pfn: u64) -> Owner {
+        match self.owners.get(pfn as usize) {
+            Some(owner) => *owner,
+            None => self.breach("no such frame", pfn),
+        }
+    }
+
+    pub(crate) fn is_ram(&self, range: PageRange) -> bool {
+        range.start.raw() >= self.config.hole && range.end.raw() <= self.frames()
+    }
+
+    /// The NUMA node of a frame.
+    pub(crate) fn node_of(&self, pfn: u64) -> usize {
+        let mut end = 0;
+        for (node, frames) in self.config.nodes.iter().enumerate() {
+            end += frames;
+            if pfn < end {
+                return node;
+            }
+        }
+        self.breach("no such frame", pfn)
+    }
+
+    pub(crate) fn node_range(&self, node: usize) -> PageRange {
+        let start: u64 = self.config.nodes.iter().take(node).sum();
+        PageRange::new(Pfn::new(start), self.config.nodes.get(node).copied().unwrap_or(0))
+    }
+
+    /// A pointer to a frame's memory.
+    pub(crate) fn pointer(&self, pfn: u64) -> *mut u64 {
+        if pfn >= self.frames() {
+            self.breach("no such frame", pfn);
+        }
+        self.words.wrapping_add(pfn as usize * 512)
+    }
+
+    /// Access checks of a read or write.
+    pub(crate) fn check_access(&self, pfn: u64) {
+        if self.owner(pfn) == Owner::Nobody {
+            self.breach("access to memory that nobody owns", pfn);
+        }
+    }
+
+    /// Hands frames from one owner to another.
+    pub(crate) fn change(&mut self, range: PageRange, from: &[Owner], to: Owner, why: &str) {
+        self.note(format!(
+            "{why}: {:#x}+{:#x}",
+            range.start.raw(),
+            range.pages()
+        ));
+        for pfn in range.start.raw()..range.end.raw() {
+            if !from.contains(&self.owner(pfn)) {
+                self.breach(why, pfn);
+            }
+            self.owners[pfn as usize] = to;
+        }
+    }
+
+    pub(crate) fn fill(&mut self, range: PageRange, value: u64) {
+        for pfn in range.start.raw()..range.end.raw() {
+            let start = self.pointer(pfn);
+            for word in 0..512 {
+                // SAFETY: A frame is 512 words of the arena.
+                unsafe { start.add(word).write(value) };
+            }
+        }
+    }
+
+    pub(crate) fn in_scratch(&self, pfn: u64) -> bool {
+        self.scratch.get(pfn as usize).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn mark_scratch(&mut self, range: PageRange, scratch: bool) {
+        for pfn in range.start.raw()..range.end.raw() {
+            self.scratch[pfn as usize] = scratch;
+            self.open[pfn as usize] = scratch;
+        }
+    }
+
+    pub(crate) fn mark_open(&mut self, range: PageRange) {
+        for pfn in range.start.raw().max(self.config.hole)..range.end.raw().min(self.frames()) {
+            if self.owner(pfn) == Owner::Left {
+                self.breach("opened memory that the previous kernel left", pfn);
+            }
+            self.open[pfn as usize] = true;
+        }
+    }
+
+    /// Whether an allocation that is asked for now fails.
+    fn fails(&mut self) -> bool {
+        let number = self.allocations;
+        self.allocations += 1;
+        self.faults.nth == Some(number) || self.faults.from.is_some_and(|from| number >= from)
+    }
+
+    /// Allocates zeroed frames, naturally aligned, outside scratch once the page allocator runs.
+    pub(crate) fn alloc(&mut self, order: u32) -> Option<u64> {
+        if self.fails() {
+            self.note(format!("allocation of order {order} fails"));
+            return None;
+        }
+        let pages = 1 << order;
+        let usable = |m: &Self, pfn: u64| {
+            m.owner(pfn) == Owner::Nobody && pfn >= m.config.hole && !m.in_scratch(pfn)
+        };
+        let start = self.search(pages, pages, usable)?;
+        let range = PageRange::new(Pfn::new(start), pages);
+        self.change(range, &[Owner::Nobody], Owner::Kernel, "allocate");
+        self.fill(range, 0);
+        Some(start)
+    }
+
+    /// Reserves frames in early boot.
+    pub(crate) fn boot_alloc(&mut self, pages: u64, align: u64, within: PageRange) -> Option<u64> {
+        if self.fails() {
+            return None;
+        }
+        let usable = |m: &Self, pfn: u64| {
+            m.owner(pfn) == Owner::Nobody
+                && pfn >= m.config.hole
+                && within.contains(PageRange::new(Pfn::new(pfn), 1))
+                && (!m.scratch_only || m.open.get(pfn as usize) == Some(&true))
+        };
+        let start = self.search(pages, align, usable)?;
+        let range = PageRange::new(Pfn::new(start), pages);
+        self.change(range, &[Owner::Nobody], Owner::Boot, "reserve");
+        self.fill(range, 0);
+        Some(start)
+    }
+
+    /// The first run of usable frames from where the last search ended, then from the start.
+    fn search(&mut self, pages: u64, align: u64, usable: impl Fn(&Self, u64) -> bool) -> Option<u64> {
+        let total = self.frames();
+        let from = self.next.next_multiple_of(align);
+        let mut starts = (from..total).chain(0..from.min(total)).step_by(align as usize);
+        let found = starts.find(|&start| {
+            start % align == 0
+                && start + pages <= total
+                && (start..start + pages).all(|pfn| usable(self, pfn))
+        })?;
+        self.next = found + pages;
+        Some(found)
+    }
+
+    /// Replaces the running kernel: what is in `left` stays, scratch is free, and everything else
+    /// is poisoned. memblock runs again, the page allocator does not yet.
+    pub(crate) fn kexec(&mut self, left: &[u64]) {
+        self.note("kexec".into());
+        self.owners.fill(Owner::Nobody);
+        for &pfn in left {
+            if self.in_scratch(pfn) {
+                self.breach("kexec overwrites preserved memory in scratch", pfn);
+            }
+            self.owners[pfn as usize] = Owner::Left;
+        }
+        for pfn in self.config.hole..self.frames() {
+            if self.owner(pfn) == Owner::Nobody {
+                self.fill(PageRange::new(Pfn::new(pfn), 1), POISON);
+            }
+        }
+        self.scratch.fill(false);
+        self.open.fill(false);
+        self.scratch_only = false;
+        self.slab = false;
+        self.next = self.config.hole;
+    }
+
+    /// The page allocator takes over: what memblock had allocated and not freed stays reserved.
+    pub(crate) fn start_page_allocator(&mut self) {
+        self.note("page allocator starts".into());
+        self.slab = true;
+        self.scratch_only = false;
+        for pfn in 0..self.frames() {
+            if self.owner(pfn) == Owner::Left {
+                // Forgotten by the boot code: free, as real memory would be.
+                self.owners[pfn as usize] = Owner::Nobody;
+                self.fill(PageRange::new(Pfn::new(pfn), 1), POISON);
+            }
+        }
+    }
+
+    /// How many frames have that owner.
+    pub(crate) fn count(&self, owner: Owner) -> u64 {
+        self.owners.iter().filter(|&&o| o == owner).count() as u64
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // SAFETY: Allocated in `new` with this layout.
+        unsafe { dealloc(self.words.cast(), self.layout) };
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A simulated machine for host builds: page frames with physical addresses, memblock, and a page
+//! allocator that fails on demand. One a thread, so that tests run side by side.
+
+pub(crate) mod boot_mem;
+pub(crate) mod early;
+mod frame;
+pub(crate) mod libfdt;
+pub(crate) mod machine;
+pub(crate) mod pages;
+
+pub(crate) use frame::Frame;
+
+/// log2 of the page size.
+pub(crate) const PAGE_SHIFT: u32 = 12;
+
+/// Alignment of scratch areas: smaller than real ones, as the machine is.
+pub(crate) const SCRATCH_ALIGN: u64 = 4096 << 6;
+
+/// Error numbers, as the kernel crate has them.
+pub(crate) mod error {
+    /// An errno.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) struct Error(pub(crate) i32);
+
+    pub(crate) type Result<T = (), E = Error> = core::result::Result<T, E>;
+
+    pub(crate) const ENOENT: Error = Error(2);
+    pub(crate) const E2BIG: Error = Error(7);
+    pub(crate) const ENOMEM: Error = Error(12);
+    pub(crate) const EEXIST: Error = Error(17);
+    pub(crate) const EINVAL: Error = Error(22);
+    pub(crate) const ENOSPC: Error = Error(28);
+    pub(crate) const ERANGE: Error = Error(34);
+}
+
+/// The log, kept by the machine.
+pub(crate) mod log {
+    pub(crate) use core::fmt::Display;
+
+    macro_rules! record {
+        ($($arg:tt)*) => { $crate::sys::machine::log(format!($($arg)*)) };
+    }
+
+    pub(crate) use record as pr_err;
+    pub(crate) use record as pr_warn;
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page allocator and struct pages of the simulated machine.
+
+use super::machine::{with, Owner};
+use super::Frame;
+use crate::kho::addr::{Order, PageRange, Pfn};
+use crate::kho::tree::NodeStore;
+
+/// Nodes from and to the page allocator.
+pub(crate) struct BuddyNodes;
+
+impl NodeStore for BuddyNodes {
+    fn alloc(&mut self) -> Option<Frame> {
+        let pfn = with(|m| m.alloc(0))?;
+        Frame::at(Pfn::new(pfn).phys())
+    }
+
+    fn free(&mut self, node: Frame) {
+        let frame = PageRange::new(node.phys().pfn(), 1);
+        with(|m| m.change(frame, &[Owner::Kernel], Owner::Nobody, "free node"));
+    }
+}
+
+/// Nodes of a handed-over tree, going to the page allocator.
+pub(crate) struct ReservedNodes;
+
+impl NodeStore for ReservedNodes {
+    fn alloc(&mut self) -> Option<Frame> {
+        None
+    }
+
+    fn free(&mut self, node: Frame) {
+        let frame = PageRange::new(node.phys().pfn(), 1);
+        with(|m| m.change(frame, &[Owner::Waiting], Owner::Nobody, "free incoming node"));
+    }
+}
+
+/// Whether both ends of a range are on one NUMA node.
+pub(crate) fn single_node(range: PageRange) -> bool {
+    with(|m| m.node_of(range.start.raw()) == m.node_of(range.end.raw() - 1))
+}
+
+/// Frees those frames of a range that wait; those given out since do not.
+pub(crate) fn free_reserved(range: PageRange) {
+    with(|m| {
+        for pfn in range.start.raw()..range.end.raw() {
+            if m.owner(pfn) == Owner::Waiting {
+                let frame = PageRange::new(Pfn::new(pfn), 1);
+                m.change(frame, &[Owner::Waiting], Owner::Nobody, "free gap");
+            }
+        }
+    });
+}
+
+/// Makes the struct pages of reserved memory valid.
+pub(crate) fn init_reserved(range: PageRange) {
+    with(|m| m.change(range, &[Owner::Boot], Owner::Waiting, "initialise"));
+}
+
+/// Gives claimed frames to their new owner.
+pub(crate) fn give_out_pages(range: PageRange) -> bool {
+    with(|m| m.change(range, &[Owner::Waiting], Owner::Kernel, "give out"));
+    true
+}
+
+/// Gives a claimed block to its new owner.
+pub(crate) fn give_out_folio(pfn: Pfn, order: Order) {
+    give_out_pages(PageRange::new(pfn, order.pages()));
+}
+
+/// A folio for somebody who will preserve it.
+pub(crate) fn alloc_folio(order: Order) -> Option<Pfn> {
+    with(|m| m.alloc(order.raw())).map(Pfn::new)
+}
+
+/// Frees what [`alloc_folio`] gave, or what was given out.
+pub(crate) fn free_folio(range: PageRange) {
+    with(|m| m.change(range, &[Owner::Kernel], Owner::Nobody, "free"));
+}
