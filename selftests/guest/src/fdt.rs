@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Flattened device trees, as far as the tests look into them.
+
+use std::ops::Range;
+
+pub const MAGIC: [u8; 4] = [0xd0, 0x0d, 0xfe, 0xed];
+
+/// A property: the node it stands in, its name, and where its value lies.
+pub struct Property<'a> {
+    node: &'a str,
+    name: &'a str,
+    value: Range<usize>,
+}
+
+/// All properties in order. A blob that cannot be read ends the list.
+pub fn properties(blob: &[u8]) -> Vec<Property<'_>> {
+    let mut found = Vec::new();
+    // Nothing is read beyond the blob; the first thing that does not fit ends the walk.
+    let _ = walk(blob, &mut found);
+    found
+}
+
+fn walk<'a>(blob: &'a [u8], found: &mut Vec<Property<'a>>) -> Option<()> {
+    let word = |at: usize| -> Option<usize> {
+        let bytes = blob.get(at..at + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_be_bytes(bytes)).ok()
+    };
+    let text = |at: usize| -> Option<&'a str> {
+        let rest = blob.get(at..)?;
+        std::str::from_utf8(rest.split(|byte| *byte == 0).next()?).ok()
+    };
+    let strings = word(12)?;
+    let mut at = word(8)?;
+    let mut node = "";
+    loop {
+        match word(at)? {
+            1 => {
+                node = text(at + 4)?;
+                at = (at + 4 + node.len() + 1).next_multiple_of(4);
+            }
+            3 => {
+                let length = word(at + 4)?;
+                let name = text(strings + word(at + 8)?)?;
+                let value = at + 12..at + 12 + length;
+                blob.get(value.clone())?;
+                at = value.end.next_multiple_of(4);
+                found.push(Property { node, name, value });
+            }
+            2 | 4 => at += 4,
+            _ => return None,
+        }
+    }
+}
+
+/// The value of a property.
+pub fn value<'a>(blob: &'a [u8], node: &str, name: &str) -> Option<&'a [u8]> {
+    let property = properties(blob)
+        .into_iter()
+        .find(|property| property.node == node && property.name == name)?;
+    blob.get(property.value)
+}
+
+/// The blob with every physical address in it set to zero: what is left must not differ from one machine to the next.
+pub fn without_addresses(blob: &[u8]) -> Vec<u8> {
+    let mut masked = blob.to_vec();
+    for property in properties(blob) {
+        if matches!(property.name, "preserved-memory-map" | "preserved-data") {
+            if let Some(value) = masked.get_mut(property.value) {
+                value.fill(0);
+            }
+        }
+    }
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    /// A header of 40 bytes, the structure block, the strings right after it.
+    fn sample() -> Vec<u8> {
+        let mut structure = words(&[1, 0]);
+        structure.extend(words(&[3, 4, 0, 7]));
+        structure.extend(words(&[1]));
+        structure.extend(b"demo\0\0\0\0");
+        structure.extend(words(&[3, 4, 0, 9, 3, 4, 6, 5, 2, 2, 9]));
+        let mut blob = words(&[0xd00d_feed, 0, 40, 40 + structure.len() as u32]);
+        blob.resize(40, 0);
+        blob.extend(structure);
+        blob.extend(b"start\0preserved-data\0");
+        blob
+    }
+
+    #[test]
+    fn a_property_is_found_in_its_own_node_only() {
+        let blob = sample();
+        assert_eq!(value(&blob, "demo", "start"), Some(&[0, 0, 0, 9][..]));
+        assert_eq!(value(&blob, "", "start"), Some(&[0, 0, 0, 7][..]));
+        assert_eq!(value(&blob, "other", "start"), None);
+    }
+
+    #[test]
+    fn addresses_go_and_all_else_stays() {
+        let blob = sample();
+        let masked = without_addresses(&blob);
+        assert_eq!(value(&masked, "demo", "preserved-data"), Some(&[0; 4][..]));
+        let changed = blob.iter().zip(&masked).filter(|(one, other)| one != other);
+        assert_eq!(changed.count(), 1);
+    }
+
+    #[test]
+    fn a_truncated_blob_ends_the_walk() {
+        let blob = sample();
+        for length in 0..blob.len() {
+            properties(&blob[..length]);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/init` of the test machines: reads its scenario from the kernel command line and plays its generation's part.
+
+mod cmdline;
+mod event;
+mod fdt;
+mod initramfs;
+mod kexec;
+mod luo;
+mod machine;
+mod memory;
+mod pattern;
+mod physical;
+mod scenario;
+mod sys;
+
+use cmdline::Cmdline;
+use serde_json::json;
+
+fn main() {
+    let started = sys::tsc();
+    if std::process::id() != 1 {
+        eprintln!("guest: this program is /init of a test machine; start it with `make demo` or `make test`");
+        std::process::exit(2);
+    }
+    let outcome = machine::set_up().and_then(|()| {
+        std::panic::set_hook(Box::new(|panic| {
+            event::send("done", json!({"ok": false, "error": panic.to_string()}));
+            machine::power_off();
+        }));
+        let cmdline = Cmdline::read()?;
+        let release = machine::release();
+        event::send(
+            "boot",
+            json!({"gen": cmdline.generation(), "release": release, "start": started}),
+        );
+        scenario::play(&cmdline)
+    });
+    let verdict = match outcome {
+        Ok(()) => json!({"ok": true}),
+        Err(error) => json!({"ok": false, "error": format!("{error:#}")}),
+    };
+    event::send("done", verdict);
+    machine::power_off();
+}

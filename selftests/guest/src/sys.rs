@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Every system call and instruction that needs `unsafe`, each behind a safe function.
+
+use anyhow::{Context, Result};
+use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+
+pub const PAGE: usize = 4096;
+
+/// The time stamp counter. It runs on through a kexec; under QEMU's `-icount` it counts instructions.
+pub fn tsc() -> u64 {
+    // SAFETY: reads a register; every x86-64 CPU has it.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// A shared, writable mapping of a file, seen as 64-bit words.
+pub struct Mapping {
+    address: *mut libc::c_void,
+    bytes: usize,
+}
+
+impl Mapping {
+    pub fn new(file: impl AsFd, bytes: usize) -> Result<Self> {
+        // SAFETY: the kernel chooses the address; nothing existing is replaced.
+        let address = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED,
+                file,
+                0,
+            )
+        }
+        .with_context(|| format!("cannot map {bytes} bytes"))?;
+        Ok(Self { address, bytes })
+    }
+
+    /// Faults every page in for writing.
+    pub fn populate(&self) -> Result<()> {
+        // SAFETY: the range is this mapping's own; the advice changes no content.
+        unsafe { rustix::mm::madvise(self.address, self.bytes, Advice::LinuxPopulateWrite) }
+            .context("cannot populate the mapping; the guest may have too little memory")
+    }
+
+    pub fn address(&self) -> usize {
+        self.address as usize
+    }
+
+    pub fn words(&self) -> &[u64] {
+        // SAFETY: mapped readable for as long as self lives, page aligned; no other thread of this process writes to it.
+        unsafe { std::slice::from_raw_parts(self.address.cast(), self.bytes / 8) }
+    }
+
+    pub fn words_mut(&mut self) -> &mut [u64] {
+        // SAFETY: as in words(), and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.bytes / 8) }
+    }
+
+    /// Binds the pages of this mapping that are still to come to one NUMA node.
+    pub fn bind_to_node(&self, node: u32) -> Result<()> {
+        const MPOL_BIND: libc::c_int = 2;
+        let mask: u64 = 1 << node;
+        // SAFETY: the range is this mapping's own and the mask outlives the call.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.address,
+                self.bytes,
+                MPOL_BIND,
+                &mask,
+                64 + 1,
+                0,
+            )
+        };
+        os_result(result).map(|_| ()).context("mbind failed")
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what new() mapped; no slice of it outlives self.
+        let _ = unsafe { munmap(self.address, self.bytes) };
+    }
+}
+
+/// An ioctl whose argument is a structure that the kernel reads and may write.
+pub fn ioctl<T>(file: &File, number: libc::c_ulong, argument: &mut T) -> std::io::Result<()> {
+    // SAFETY: /dev/liveupdate ioctls read and write at most the `size` the structure starts with, which callers set to
+    // its real size; the structures are plain integers.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), number, argument as *mut T) };
+    os_result(result.into()).map(|_| ())
+}
+
+/// Takes over a descriptor that the kernel has just handed out.
+pub fn own(fd: RawFd) -> File {
+    // SAFETY: the caller got the number from an ioctl that made it; nothing else owns it.
+    unsafe { File::from_raw_fd(fd) }
+}
+
+pub const KEXEC_FILE_ON_CRASH: u64 = 2;
+
+/// Loads the kernel that reboot(RB_KEXEC), or a crash, goes to.
+pub fn kexec_file_load(
+    kernel: &File,
+    initrd: &File,
+    cmdline: &str,
+    flags: u64,
+) -> std::io::Result<()> {
+    let cmdline = CString::new(cmdline)?;
+    let bytes = cmdline.as_bytes_with_nul();
+    // SAFETY: both descriptors are open and the command line outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kexec_file_load,
+            kernel.as_raw_fd(),
+            initrd.as_raw_fd(),
+            bytes.len(),
+            bytes.as_ptr(),
+            flags,
+        )
+    };
+    os_result(result).map(|_| ())
+}
+
+/// Inserts a kernel module.
+pub fn finit_module(module: &File) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open; the parameter string is a literal that ends in NUL.
+    let result =
+        unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) };
+    os_result(result).map(|_| ())
+}
+
+/// Removes a kernel module.
+pub fn delete_module(name: &str) -> std::io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the name outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
+    os_result(result).map(|_| ())
+}
+
+fn os_result(result: libc::c_long) -> std::io::Result<libc::c_long> {
+    if result < 0 {
+        Err(std::io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}

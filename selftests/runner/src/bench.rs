@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The benchmark: what preserving, handing over and retrieving a memfd costs, ours against mainline's C, in guest instructions.
+
+mod table;
+
+use crate::lab::{Lab, Which};
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::qemu;
+use anyhow::{bail, Context, Result};
+use serde_json::{json, Value};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
+use std::time::Instant;
+
+const BOTH: [Which; 2] = [Which::Ours, Which::Mainline];
+/// Beside the memfds: scratch, kernel, initramfs.
+const REST_MIB: u64 = 1024;
+const PAGES_A_MIB: u64 = 256;
+
+/// One memfd under one kernel configuration.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub mib: u64,
+    pub layout: Layout,
+    /// DEFERRED_STRUCT_PAGE_INIT in effect.
+    pub deferred: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Folios of 4 KiB.
+    Small,
+    /// Transparent huge pages.
+    Huge,
+    /// Folios of 4 KiB, each with a foreign neighbour.
+    EverySecond,
+}
+
+impl Layout {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Small => "4 KiB folios",
+            Self::Huge => "2 MiB folios",
+            Self::EverySecond => "every second page",
+        }
+    }
+}
+
+impl Row {
+    pub fn pages(&self) -> u64 {
+        self.mib * PAGES_A_MIB
+    }
+
+    fn machine(&self, which: Which, number: usize) -> Machine {
+        let memory = match self.layout {
+            Layout::EverySecond => 2 * self.mib + REST_MIB,
+            _ => self.mib + REST_MIB,
+        };
+        let name = format!("bench/{number}-{}", which.name());
+        // The first update hands over an empty session, the second one the memfd.
+        let mut machine = Machine::new(&name, "update", which, &[which, which])
+            .memfds(1, self.mib)
+            .memory(memory)
+            .timeout(1500)
+            .word("lu.maker=1")
+            .word("lu.touch=1")
+            // Repeatable, and without the cost of printing and of lib/test_kho.c's 8 MiB.
+            .word("nokaslr quiet initcall_blacklist=kho_test_init");
+        match self.layout {
+            Layout::Small => {}
+            Layout::Huge => machine = machine.word("lu.thp=1"),
+            Layout::EverySecond => machine = machine.word("lu.fragmented=1"),
+        }
+        if !self.deferred {
+            machine = machine.word("early_page_ext");
+        }
+        machine.cpus = 1;
+        machine.icount = true;
+        machine
+    }
+}
+
+/// What one kernel needed, in guest instructions.
+#[derive(Clone)]
+pub struct Cost {
+    pub preserve: u64,
+    /// From the jump to the next /init, with an empty session.
+    pub empty: u64,
+    /// The same with the memfd.
+    pub loaded: u64,
+    pub retrieve: u64,
+    pub metadata_bytes: u64,
+    release: String,
+}
+
+impl Cost {
+    fn read(outcome: &Outcome) -> Result<Self> {
+        if let Some(failure) = &outcome.failure {
+            bail!("{failure}; see {}", outcome.log.display());
+        }
+        if outcome
+            .event(2, "intact")
+            .is_none_or(|event| !event.ok("ok"))
+        {
+            bail!(
+                "the memfd did not arrive intact; see {}",
+                outcome.log.display()
+            );
+        }
+        let ticks = |generation, name: &str| {
+            outcome
+                .named(generation, "phase", name)
+                .map(|event| event.number("ticks"))
+                .with_context(|| format!("the guest did not report {name}"))
+        };
+        let jump = |generation| {
+            outcome
+                .downtime_ticks(generation)
+                .context("the guest did not report its jump")
+        };
+        Ok(Self {
+            preserve: ticks(1, "preserve")?,
+            empty: jump(0)?,
+            loaded: jump(1)?,
+            retrieve: ticks(2, "retrieve")?,
+            metadata_bytes: outcome.value(1, "metadata bytes").unwrap_or(0),
+            release: outcome
+                .event(0, "boot")
+                .map_or("", |event| event.text("release"))
+                .to_owned(),
+        })
+    }
+
+    /// What the memfd adds to an empty update. It may be less than nothing: memory that is handed over need not be given to
+    /// the page allocator at boot, and in an empty update it is.
+    pub fn downtime(&self) -> f64 {
+        self.loaded as f64 - self.empty as f64
+    }
+
+    fn json(&self, pages: u64) -> Value {
+        let each = |cost: f64| cost / pages as f64;
+        json!({
+            "release": self.release,
+            "preserve": self.preserve,
+            "empty_update": self.empty,
+            "kexec_and_boot": self.loaded,
+            "kexec_and_boot_beyond_empty": self.downtime(),
+            "retrieve": self.retrieve,
+            "metadata_bytes": self.metadata_bytes,
+            "preserve_per_page": each(self.preserve as f64),
+            "kexec_and_boot_per_page": each(self.downtime()),
+            "retrieve_per_page": each(self.retrieve as f64),
+        })
+    }
+}
+
+/// A row with the costs in the order of `BOTH`; a run that failed says why.
+pub struct Measured {
+    pub row: Row,
+    pub costs: [Result<Cost, String>; 2],
+}
+
+fn rows(quick: bool) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for deferred in [false, true] {
+        let mut add = |mib, layout| {
+            rows.push(Row {
+                mib,
+                layout,
+                deferred,
+            })
+        };
+        let sizes: &[u64] = if quick { &[512] } else { &[512, 2048, 4096] };
+        for layout in [Layout::Small, Layout::Huge] {
+            sizes.iter().for_each(|mib| add(*mib, layout));
+        }
+        // Mainline's time grows with the square of it.
+        add(if quick { 128 } else { 256 }, Layout::EverySecond);
+    }
+    rows
+}
+
+/// Measures, prints the table, writes the JSON. True if every run could be measured.
+pub fn run(lab: &Lab, quick: bool, json: Option<&Path>) -> Result<bool> {
+    for which in BOTH {
+        lab.kernel(which)?;
+    }
+    let began = Instant::now();
+    let rows = rows(quick);
+    let jobs: Vec<(usize, Which)> = (0..rows.len())
+        // The slow ones first: two at a time should end together.
+        .rev()
+        .flat_map(|row| BOTH.map(|which| (row, which)))
+        .collect();
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some((number, which)) = jobs.get(place).copied() else {
+                    return;
+                };
+                let row = rows[number];
+                lab.steps.say(&format!(
+                    "{} of {}: {}, {} MiB, {}, deferred {}",
+                    place + 1,
+                    jobs.len(),
+                    which.name(),
+                    row.mib,
+                    row.layout.name(),
+                    if row.deferred { "on" } else { "off" }
+                ));
+                let cost = qemu::run(lab, &row.machine(which, number))
+                    .and_then(|outcome| Cost::read(&outcome))
+                    .map_err(|error| format!("{error:#}"));
+                if let Ok(mut results) = results.lock() {
+                    results.push((number, which, cost));
+                }
+            });
+        }
+    });
+    let Ok(results) = results.into_inner() else {
+        bail!("a measuring thread died; its message is above");
+    };
+    let measured: Vec<Measured> = rows
+        .iter()
+        .enumerate()
+        .map(|(number, row)| Measured {
+            row: *row,
+            costs: BOTH.map(|which| {
+                results
+                    .iter()
+                    .find(|(at, of, _)| *at == number && *of == which)
+                    .map_or(Err("was not run".to_owned()), |(_, _, cost)| cost.clone())
+            }),
+        })
+        .collect();
+    let about = about(&measured)?;
+    table::print(&measured, &about);
+    println!("measured in {} s", began.elapsed().as_secs());
+    if let Some(path) = json {
+        write_json(path, &measured, &about)?;
+    }
+    Ok(measured
+        .iter()
+        .all(|row| row.costs.iter().all(Result::is_ok)))
+}
+
+/// What the figures were measured with: names and values, for a person and for the JSON.
+fn about(measured: &[Measured]) -> Result<Vec<(&'static str, String)>> {
+    let version = Command::new(qemu::PROGRAM).arg("--version").output();
+    let version = version.with_context(|| format!("cannot run {}", qemu::PROGRAM))?;
+    let version = String::from_utf8_lossy(&version.stdout);
+    let release = |place: usize| {
+        measured
+            .iter()
+            .find_map(|row| row.costs[place].as_ref().ok())
+            .map_or("unknown", |cost| cost.release.as_str())
+            .to_owned()
+    };
+    let machine = measured
+        .first()
+        .map(|measured| measured.row.machine(Which::Ours, 0));
+    let (cmdline, arguments) = machine.map_or_else(Default::default, |machine| {
+        (machine.cmdline(), machine.arguments().join(" "))
+    });
+    Ok(vec![
+        (
+            "ours",
+            format!("Linux {}, config {}", release(0), Which::Ours.config()),
+        ),
+        (
+            "mainline",
+            format!("Linux {}, config {}", release(1), Which::Mainline.config()),
+        ),
+        ("emulator", version.lines().next().unwrap_or("").to_owned()),
+        ("first row's machine", arguments),
+        ("first row's command line", cmdline),
+    ])
+}
+
+fn write_json(path: &Path, measured: &[Measured], about: &[(&str, String)]) -> Result<()> {
+    let rows: Vec<Value> = measured
+        .iter()
+        .map(|measured| {
+            let cost = |place: usize| match &measured.costs[place] {
+                Ok(cost) => cost.json(measured.row.pages()),
+                Err(error) => json!({"error": error}),
+            };
+            json!({
+                "mib": measured.row.mib,
+                "layout": measured.row.layout.name(),
+                "deferred_struct_page_init": measured.row.deferred,
+                "command_line": measured.row.machine(Which::Ours, 0).cmdline(),
+                "ours": cost(0),
+                "mainline": cost(1),
+            })
+        })
+        .collect();
+    let about: serde_json::Map<String, Value> = about
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), json!(value)))
+        .collect();
+    let whole = json!({"unit": "guest instructions", "measured_with": about, "rows": rows});
+    std::fs::write(path, format!("{whole:#}\n"))
+        .with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Boots kernels in QEMU and lets them live-update: the demo, every test, and the benchmark.
+
+mod bench;
+mod check;
+mod console;
+mod demo;
+mod image;
+mod ktap;
+mod lab;
+mod machine;
+mod outcome;
+mod qemu;
+mod suites;
+mod testbuild;
+mod tests;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "runner",
+    about = "Boots kernels in QEMU and lets them live-update"
+)]
+struct Arguments {
+    #[command(flatten)]
+    own: lab::OwnKernels,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One live update, told as a story: 256 MiB of memory go from one kernel to the next
+    Demo,
+    /// All tests, or those whose names are given; the last line says how many passed and failed
+    Test {
+        /// Names of scenarios, as `runner list` prints them
+        names: Vec<String>,
+    },
+    /// Names the scenarios
+    List,
+    /// What a live update costs, ours against mainline's, in guest instructions
+    Bench {
+        /// Also write the figures to this file, as JSON
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Only the smallest memfds
+        #[arg(long)]
+        quick: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::List => {
+            tests::list();
+            Ok(true)
+        }
+        Command::Demo => lab::Lab::open(arguments.own).and_then(|lab| demo::run(&lab)),
+        Command::Test { names } => match tests::choose(&names) {
+            Ok(chosen) => lab::Lab::open(arguments.own).and_then(|lab| tests::run(&lab, chosen)),
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return ExitCode::from(2);
+            }
+        },
+        Command::Bench { json, quick } => {
+            lab::Lab::open(arguments.own).and_then(|lab| bench::run(&lab, quick, json.as_deref()))
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

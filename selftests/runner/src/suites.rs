@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The scenarios: each boots a machine or two and says what must be true of them.
+
+mod boots;
+mod host;
+mod refused;
+mod updates;
+
+use crate::check::{self, Check};
+use crate::lab::{Lab, Which};
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::qemu;
+use anyhow::Result;
+use std::path::PathBuf;
+
+use Which::{Debug, Mainline, Ours};
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub kernels: &'static [Which],
+    pub play: fn(&Lab, &str) -> Result<Played>,
+}
+
+/// The checks of a scenario, and the logs to look into when one fails.
+#[derive(Default)]
+pub struct Played {
+    pub checks: Vec<Check>,
+    pub logs: Vec<PathBuf>,
+}
+
+/// Every scenario; the long ones stand first, so that two at a time end together.
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "host",
+        about: "cargo test: everything that runs without a kernel",
+        kernels: &[],
+        play: host::play,
+    },
+    Scenario {
+        name: "debug",
+        about: "lockdep, DEBUG_VM, KHO_DEBUG, kmemleak: an update without a splat",
+        kernels: &[Debug],
+        play: updates::debug,
+    },
+    Scenario {
+        name: "selftests",
+        about: "the kernel's own selftests/liveupdate, across a kexec too",
+        kernels: &[Ours],
+        play: boots::selftests,
+    },
+    Scenario {
+        name: "kunit",
+        about: "KUnit suites of KHO and live update",
+        kernels: &[Ours],
+        play: boots::kunit,
+    },
+    Scenario {
+        name: "linked",
+        about: "no object of mainline's KHO is in our kernel",
+        kernels: &[Ours],
+        play: host::linked,
+    },
+    Scenario {
+        name: "fragmented",
+        about: "512 MiB of which every second page is someone else's",
+        kernels: &[Ours],
+        play: updates::fragmented,
+    },
+    Scenario {
+        name: "three-in-a-row",
+        about: "one memfd through three updates; memory accounts agree",
+        kernels: &[Ours],
+        play: updates::three,
+    },
+    Scenario {
+        name: "ours-to-ours",
+        about: "a memfd, a reserve_mem region and lib/test_kho.c",
+        kernels: &[Ours],
+        play: |lab, name| updates::pair(lab, name, Ours, Ours),
+    },
+    Scenario {
+        name: "ours-to-mainline",
+        about: "the same, from ours to mainline's C",
+        kernels: &[Ours, Mainline],
+        play: |lab, name| updates::pair(lab, name, Ours, Mainline),
+    },
+    Scenario {
+        name: "mainline-to-ours",
+        about: "the same, from mainline's C to ours",
+        kernels: &[Ours, Mainline],
+        play: |lab, name| updates::pair(lab, name, Mainline, Ours),
+    },
+    Scenario {
+        name: "same-bytes",
+        about: "the root FDT that ours hands over is mainline's, byte by byte",
+        kernels: &[Ours, Mainline],
+        play: updates::same_bytes,
+    },
+    Scenario {
+        name: "there-and-back",
+        about: "one memfd through ours, mainline, ours, mainline",
+        kernels: &[Ours, Mainline],
+        play: updates::there_and_back,
+    },
+    Scenario {
+        name: "two-nodes",
+        about: "2 NUMA nodes, a memfd on each",
+        kernels: &[Ours],
+        play: updates::two_nodes,
+    },
+    Scenario {
+        name: "not-deferred",
+        about: "struct pages initialised early (early_page_ext)",
+        kernels: &[Ours],
+        play: updates::not_deferred,
+    },
+    Scenario {
+        name: "page-owner",
+        about: "page_ext in use (page_owner=on)",
+        kernels: &[Ours],
+        play: updates::page_owner,
+    },
+    Scenario {
+        name: "huge-pages",
+        about: "a memfd of transparent huge pages",
+        kernels: &[Ours],
+        play: updates::huge_pages,
+    },
+    Scenario {
+        name: "kho-selftest",
+        about: "the kernel's own selftests/kho",
+        kernels: &[Ours],
+        play: boots::kho_selftest,
+    },
+    Scenario {
+        name: "wrong-magic",
+        about: "a root FDT with a wrong magic is refused, and life goes on",
+        kernels: &[Ours],
+        play: |lab, name| refused::corrupt(lab, name, "magic"),
+    },
+    Scenario {
+        name: "wrong-version",
+        about: "a root FDT of an unknown version is refused, and life goes on",
+        kernels: &[Ours],
+        play: |lab, name| refused::corrupt(lab, name, "version"),
+    },
+    Scenario {
+        name: "kho-off",
+        about: "kho=off on the command line",
+        kernels: &[Ours],
+        play: refused::off,
+    },
+    Scenario {
+        name: "small-scratch",
+        about: "a scratch area the next kernel does not fit into",
+        kernels: &[Ours],
+        play: refused::small_scratch,
+    },
+    Scenario {
+        name: "kdump",
+        about: "a crash kernel boots with KHO disabled",
+        kernels: &[Ours],
+        play: refused::kdump,
+    },
+];
+
+/// Runs a machine and adds the checks that hold for any run.
+fn run(lab: &Lab, machine: &Machine) -> Result<(Played, Outcome)> {
+    let outcome = qemu::run(lab, machine)?;
+    let played = Played {
+        checks: check::any_run(machine, &outcome),
+        logs: vec![outcome.log.clone()],
+    };
+    Ok((played, outcome))
+}

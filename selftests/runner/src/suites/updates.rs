@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Updates that must succeed: what was preserved arrives, in every combination of kernels and machines.
+
+use super::{run, Played};
+use crate::check::{self, Check};
+use crate::lab::{Lab, Which};
+use crate::machine::Machine;
+use crate::outcome::Outcome;
+use crate::testbuild;
+use anyhow::Result;
+use Which::{Debug, Mainline, Ours};
+
+/// A memfd, a region and lib/test_kho.c from one kernel to another.
+pub fn pair(lab: &Lab, name: &str, from: Which, to: Which) -> Result<Played> {
+    debug_assert_eq!(name, check::direction(from, to));
+    let machine = Machine::new(name, "update", from, &[to])
+        .memfds(2, 32)
+        .region();
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    played.checks.extend(check::test_kho(&machine, &outcome));
+    // Bound to the memfds: lib/tests/liveupdate.c.
+    let found = ["found flb data from the previous boot"];
+    let name = "generation 1: lib/tests/liveupdate.c finds its data";
+    played.checks.push(check::says(&outcome, 1, name, &found));
+    let wrong = outcome
+        .console
+        .find(1, "test: ")
+        .filter(|line| line.contains("ERROR"));
+    played.checks.push(Check::new(
+        "generation 1: lib/tests/liveupdate.c finds nothing wrong",
+        wrong.is_none(),
+        wrong.unwrap_or_default(),
+    ));
+    Ok(played)
+}
+
+/// Two machines alike but for the kernel that hands over: what arrives must not differ, apart from the addresses in it.
+pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
+    let mut all = Played::default();
+    let mut roots = Vec::new();
+    for from in [Ours, Mainline] {
+        let folder = format!("{name}/{}", from.name());
+        let machine = Machine::new(&folder, "update", from, &[Ours])
+            .memfds(1, 4)
+            .region();
+        let (played, outcome) = run(lab, &machine)?;
+        all.checks.extend(played.checks);
+        all.logs.extend(played.logs);
+        roots.push(
+            outcome
+                .event(1, "root")
+                .map_or(String::new(), |event| event.text("hex").to_owned()),
+        );
+    }
+    let same = roots
+        .windows(2)
+        .all(|pair| pair[0] == pair[1] && !pair[0].is_empty());
+    let detail = match same {
+        true => format!("{} bytes", roots[0].len() / 2),
+        false => roots.join(" against mainline's "),
+    };
+    all.checks.push(Check::new(
+        "the root FDT has mainline's bytes",
+        same,
+        detail,
+    ));
+    Ok(all)
+}
+
+/// Four kernels: each passes on what it got.
+pub fn there_and_back(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "update", Ours, &[Mainline, Ours, Mainline])
+        .memfds(2, 16)
+        .region();
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    played.checks.extend(check::test_kho(&machine, &outcome));
+    Ok(played)
+}
+
+/// What free memory may differ by between two handover boots of one kernel: slab and per-CPU lists are never quite alike.
+const FREE_TOLERANCE: u64 = 1 << 20;
+
+pub fn three(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "update", Ours, &[Ours, Ours, Ours])
+        .memfds(1, 64)
+        .region();
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.push(same(&outcome, "boot MemTotal", 0));
+    played
+        .checks
+        .push(same(&outcome, "boot free", FREE_TOLERANCE));
+    Ok(played)
+}
+
+/// A figure of the first handover boot must be that of the third, within a tolerance. The second is another state: only every
+/// other kernel finds something that lib/test_kho.c saved, 8 MiB, and the ones between save it.
+fn same(outcome: &Outcome, name: &str, tolerance: u64) -> Check {
+    let kib = |bytes: u64| bytes / 1024;
+    let (passed, detail) = match (outcome.value(1, name), outcome.value(3, name)) {
+        (Some(first), Some(third)) => (
+            first.abs_diff(third) <= tolerance,
+            format!(
+                "{} and {} KiB, {} KiB may differ",
+                kib(first),
+                kib(third),
+                kib(tolerance)
+            ),
+        ),
+        _ => (false, "not both were reported".to_owned()),
+    };
+    Check::new(
+        format!("{name} is equal after the first and the third update"),
+        passed,
+        detail,
+    )
+}
+
+pub fn two_nodes(lab: &Lab, name: &str) -> Result<Played> {
+    const MIB: u64 = 192;
+    let mut machine = Machine::new(name, "update", Ours, &[Ours, Ours])
+        .memfds(2, MIB)
+        .region()
+        .memory(1536)
+        .word("lu.nodes=2");
+    machine.nodes = 2;
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    for generation in 1..=2 {
+        for node in 0..2 {
+            let bytes = outcome
+                .value(generation, &format!("node{node} Shmem"))
+                .unwrap_or(0);
+            played.checks.push(Check::new(
+                format!("generation {generation}: node {node} is charged with its memfd"),
+                bytes >> 20 >= MIB,
+                format!("Shmem of node {node}: {} MiB", bytes >> 20),
+            ));
+        }
+    }
+    Ok(played)
+}
+
+pub fn not_deferred(lab: &Lab, name: &str) -> Result<Played> {
+    twice_with(lab, name, "early_page_ext")
+}
+
+pub fn page_owner(lab: &Lab, name: &str) -> Result<Played> {
+    twice_with(lab, name, "page_owner=on")
+}
+
+/// Two updates with one more word on the command line.
+fn twice_with(lab: &Lab, name: &str, word: &str) -> Result<Played> {
+    let machine = Machine::new(name, "update", Ours, &[Ours, Ours])
+        .memfds(2, 64)
+        .region()
+        .word(word);
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    Ok(played)
+}
+
+pub fn huge_pages(lab: &Lab, name: &str) -> Result<Played> {
+    const MIB: u64 = 128;
+    let machine = Machine::new(name, "update", Ours, &[Ours, Ours])
+        .memfds(1, MIB)
+        .word("lu.thp=1");
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    let huge = outcome.value(0, "huge bytes").unwrap_or(0);
+    played.checks.push(Check::new(
+        "the memfd is made of huge pages",
+        huge >> 20 == MIB,
+        format!("{} of {MIB} MiB", huge >> 20),
+    ));
+    Ok(played)
+}
+
+pub fn fragmented(lab: &Lab, name: &str) -> Result<Played> {
+    const MIB: u64 = 512;
+    let machine = Machine::new(name, "update", Ours, &[Ours])
+        .memfds(1, MIB)
+        .memory(2048)
+        .timeout(240)
+        .word("lu.fragmented=1");
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    let runs = outcome.value(0, "runs").unwrap_or(0);
+    played.checks.push(Check::new(
+        "the memfd lies in single pages",
+        runs > MIB * 256 * 9 / 10,
+        format!("{} pages in {runs} runs", MIB * 256),
+    ));
+    // Before: all of it is still preserved. After: the memfd was retrieved and closed.
+    let back = match (outcome.value(1, "boot free"), outcome.value(1, "end free")) {
+        (Some(before), Some(after)) => after.saturating_sub(before) >> 20,
+        _ => 0,
+    };
+    played.checks.push(Check::new(
+        "its memory is free again once it is closed",
+        back >= MIB - 8,
+        format!("{back} MiB came back"),
+    ));
+    Ok(played)
+}
+
+pub fn debug(lab: &Lab, name: &str) -> Result<Played> {
+    let mut machine = Machine::new(name, "debug", Debug, &[Debug, Debug])
+        .memfds(2, 32)
+        .region()
+        .memory(1536)
+        .timeout(400)
+        .word("debug_pagealloc=on");
+    machine.files = lab.selftests()?.liveupdate.clone();
+    let kernel = lab.kernel(Debug)?;
+    // Without it the rest is still worth running.
+    let module = testbuild::module(kernel.build_dir.as_deref(), "lib/test_kho.ko");
+    let there = Check::new(
+        "lib/test_kho.c is a module of the debug kernel",
+        module.is_ok(),
+        module
+            .as_ref()
+            .map_or_else(|error| format!("{error:#}"), |_| String::new()),
+    );
+    machine.files.extend(
+        module
+            .ok()
+            .map(|file| ("tests/test_kho.ko".to_owned(), file)),
+    );
+    let (mut played, outcome) = run(lab, &machine)?;
+    played.checks.push(there);
+    let alive = ["Lock dependency validator"];
+    played
+        .checks
+        .push(check::says(&outcome, 0, "lockdep is at work", &alive));
+    played.checks.extend(super::boots::selftest_cases(&outcome));
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    played.checks.extend(check::region(&machine, &outcome));
+    played.checks.extend(check::test_kho(&machine, &outcome));
+    Ok(played)
+}
