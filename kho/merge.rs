@@ -141,3 +141,48 @@ impl Iterator for Merge<'_> {
         Some(current)
     }
 }
+
+#[cfg_attr(kernel, kernel::prelude::kunit_tests(kho_merge))]
+#[cfg_attr(not(kernel), cfg(test))]
+mod tests {
+    use super::*;
+    use crate::kho::key::Run;
+    use crate::kho::tree::NodeStore;
+    use crate::sys::pages::BuddyNodes;
+
+    fn add(tree: Tree, pfn: u64, order: u32, count: u64) {
+        let run = Order::new(order).and_then(|order| Run::new(Pfn::new(pfn), order, count));
+        assert!(run.is_some_and(|run| tree.insert(run, &mut BuddyNodes).is_ok()));
+    }
+
+    #[test]
+    fn orders_and_nodes_are_coalesced() {
+        let Some(root) = BuddyNodes.alloc() else { return };
+        let tree = Tree::at(root);
+        add(tree, 0x100, 0, 16);
+        add(tree, 0x110, 4, 2);
+        add(tree, 0x131, 0, 1);
+        add(tree, 0x200, 9, 3);
+        let mut merge = Merge::new(tree, &[0x130, 0x900]);
+        assert!(merge.orders() == 1 | 1 << 4 | 1 << 9);
+        let expected = [(0x100, 0x32), (0x200, 0x600), (0x900, 1)];
+        for (start, pages) in expected {
+            assert!(merge.next() == Some(PageRange::new(Pfn::new(start), pages)));
+        }
+        assert!(merge.next().is_none());
+        assert!(merge.fault().is_none());
+        tree.destroy(&mut BuddyNodes);
+    }
+
+    #[test]
+    fn a_frame_claimed_twice_ends_it() {
+        let Some(root) = BuddyNodes.alloc() else { return };
+        let tree = Tree::at(root);
+        add(tree, 0x100, 4, 1);
+        add(tree, 0x10f, 0, 1);
+        let mut merge = Merge::new(tree, &[]);
+        while merge.next().is_some() {}
+        assert!(merge.fault() == Some(Fault::Overlap(Pfn::new(0x10f))));
+        tree.destroy(&mut BuddyNodes);
+    }
+}

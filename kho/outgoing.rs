@@ -8,9 +8,11 @@ use super::addr::{Order, PageRange, Pfn, PhysAddr};
 use super::fdt::RootFdt;
 use super::key::{encode, Run};
 use super::pages::Blocks;
+use super::scratch::List;
 use super::tree::{LeafCache, NodeStore, Tree};
 use crate::sys::error::{Result, EINVAL, ENOMEM};
 use crate::sys::fdt::Page;
+use crate::sys::log;
 use crate::sys::pages::{single_node, BuddyNodes};
 
 /// The outgoing record. Everything in it can be undone until the kexec.
@@ -18,6 +20,9 @@ pub(crate) struct Outgoing {
     tree: Tree,
     cache: LeafCache,
     fdt: Option<RootFdt>,
+    scratch: &'static List,
+    /// A stretch of frames known to be free of scratch.
+    clear: PageRange,
 }
 
 impl Outgoing {
@@ -26,12 +31,14 @@ impl Outgoing {
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing stays allocated.
-    pub(crate) fn create() -> Result<Self> {
+    pub(crate) fn create(scratch: &'static List) -> Result<Self> {
         let root = BuddyNodes.alloc().ok_or(ENOMEM)?;
         let mut out = Self {
             tree: Tree::at(root),
             cache: LeafCache::new(),
             fdt: None,
+            scratch,
+            clear: PageRange::new(Pfn::new(0), 0),
         };
         let made = BuddyNodes.alloc().ok_or(ENOMEM).and_then(|page| {
             out.preserve_block(page.phys().pfn(), Order::ZERO)
@@ -50,8 +57,25 @@ impl Outgoing {
         }
     }
 
+    /// Refuses memory in scratch: the next kernel overwrites it.
+    fn refuse_scratch(&mut self, range: PageRange) -> Result {
+        if !self.clear.contains(range) {
+            if let Some(at) = self.scratch.first_in(range) {
+                log::pr_err!("refusing to preserve scratch memory at {:#x}\n", at.phys().raw());
+                return Err(EINVAL);
+            }
+            self.clear = self.scratch.clear_around(range.start);
+        }
+        Ok(())
+    }
+
     /// Preserves one block as a key of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for memory in scratch, [`ENOMEM`]; nothing has changed then.
     pub(crate) fn preserve_block(&mut self, pfn: Pfn, order: Order) -> Result {
+        self.refuse_scratch(PageRange::new(pfn, order.pages()))?;
         self.cache
             .insert(self.tree, encode(pfn, order), &mut BuddyNodes)
     }
@@ -65,6 +89,7 @@ impl Outgoing {
     /// Preserves `count` contiguous blocks of one order, each a key of its own, as one run.
     pub(crate) fn preserve_run(&mut self, pfn: Pfn, order: Order, count: u64) -> Result {
         let run = Run::new(pfn, order, count).ok_or(EINVAL)?;
+        self.refuse_scratch(run.frames(order))?;
         self.cache.forget();
         self.tree.insert(run, &mut BuddyNodes)
     }
@@ -78,7 +103,12 @@ impl Outgoing {
     }
 
     /// Preserves contiguous pages, cut into blocks as the format has it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::preserve_block`].
     pub(crate) fn preserve_pages(&mut self, range: PageRange) -> Result {
+        self.refuse_scratch(range)?;
         let mut done = range.start;
         for (pfn, order) in Blocks::new(range, single_node) {
             if let Err(err) = self.preserve_block(pfn, order) {

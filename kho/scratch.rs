@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::addr::{PageRange, PhysAddr};
+use super::addr::{PageRange, Pfn, PhysAddr};
 use super::scratch_args::Sizing;
 use crate::sys::error::{Result, ENOMEM};
 use crate::sys::{early, log, MAX_NODES, PAGE_SHIFT, SCRATCH_ALIGN};
@@ -105,12 +105,27 @@ impl List {
     }
 
     /// The first frame at or after `range.start` that belongs to scratch, if `range` touches any.
-    pub(crate) fn first_in(&self, range: PageRange) -> Option<super::addr::Pfn> {
+    pub(crate) fn first_in(&self, range: PageRange) -> Option<Pfn> {
         self.areas()
             .map(Area::frames)
             .filter(|area| area.overlaps(range))
             .map(|area| area.start.max(range.start))
             .min()
+    }
+
+    /// The stretch around `at` that no area touches; empty if `at` is in one.
+    pub(crate) fn clear_around(&self, at: Pfn) -> PageRange {
+        let mut clear = PageRange::between(Pfn::new(0), Pfn::new(Pfn::LIMIT));
+        for area in self.areas().map(Area::frames).filter(|a| !a.is_empty()) {
+            if area.start > at {
+                clear.end = clear.end.min(area.start);
+            } else if area.end <= at {
+                clear.start = clear.start.max(area.end);
+            } else {
+                return PageRange::new(at, 0);
+            }
+        }
+        clear
     }
 
     /// Sizes in MiB, in the order of the argument.

@@ -176,3 +176,119 @@ fn sweep(node: Frame, level: u32, store: &mut impl NodeStore) -> bool {
     }
     is_empty(node, 0)
 }
+
+#[cfg_attr(kernel, kernel::prelude::kunit_tests(kho_tree))]
+#[cfg_attr(not(kernel), cfg(test))]
+mod tests {
+    use super::*;
+    use crate::kho::tree::LeafCache;
+    use crate::sys::pages::BuddyNodes;
+
+    /// Counts the nodes that are out.
+    struct Counted(i64);
+
+    impl NodeStore for Counted {
+        fn alloc(&mut self) -> Option<Frame> {
+            let node = BuddyNodes.alloc()?;
+            self.0 += 1;
+            Some(node)
+        }
+
+        fn free(&mut self, node: Frame) {
+            self.0 -= 1;
+            BuddyNodes.free(node);
+        }
+    }
+
+    /// Fails from the n-th allocation on.
+    struct Scarce(Counted, i64);
+
+    impl NodeStore for Scarce {
+        fn alloc(&mut self) -> Option<Frame> {
+            if self.0 .0 >= self.1 {
+                return None;
+            }
+            self.0.alloc()
+        }
+
+        fn free(&mut self, node: Frame) {
+            self.0.free(node);
+        }
+    }
+
+    fn count(tree: Tree) -> (usize, u64) {
+        tree.runs(0, u64::MAX)
+            .fold((0, 0), |(runs, keys), run| (runs + 1, keys + run.len))
+    }
+
+    #[test]
+    fn runs_across_leaves_come_and_go() {
+        let mut store = Counted(0);
+        let Some(root) = store.alloc() else { return };
+        let tree = Tree::at(root);
+        let long = Run {
+            first: (1 << 52) + 32_000,
+            len: 70_000,
+        };
+        assert!(tree.insert(long, &mut store).is_ok());
+        assert!(count(tree) == (1, 70_000));
+        // Four leaves, the tables on the way, and the root.
+        assert!(store.0 == 4 + 4 + 1);
+        let hole = Run {
+            first: (1 << 52) + 40_000,
+            len: 100,
+        };
+        assert!(tree.remove(hole, &mut store) == 100);
+        assert!(tree.remove(hole, &mut store) == 0);
+        assert!(count(tree) == (2, 69_900));
+        assert!(tree.remove(long, &mut store) == 69_900);
+        assert!(count(tree) == (0, 0));
+        assert!(store.0 == 1);
+        tree.destroy(&mut store);
+        assert!(store.0 == 0);
+    }
+
+    #[test]
+    fn no_memory_undoes_everything() {
+        for most in 1..9 {
+            let mut store = Scarce(Counted(0), most);
+            let Some(root) = store.alloc() else { return };
+            let tree = Tree::at(root);
+            let run = Run {
+                first: (1 << 52) + 32_000,
+                len: 70_000,
+            };
+            assert!(tree.insert(run, &mut store) == Err(ENOMEM));
+            assert!(store.0 .0 == 1);
+            assert!(count(tree) == (0, 0));
+            store.1 = 100;
+            assert!(tree.insert(run, &mut store).is_ok());
+            tree.destroy(&mut store);
+            assert!(store.0 .0 == 0);
+        }
+    }
+
+    #[test]
+    fn single_keys() {
+        let mut store = Counted(0);
+        let Some(root) = store.alloc() else { return };
+        let (tree, mut cache) = (Tree::at(root), LeafCache::new());
+        let keys = [1 << 52, (1 << 52) | 5, 1 << 43, (1 << 52) | 1 << 30];
+        for key in keys {
+            assert!(!cache.contains(tree, key));
+            assert!(cache.insert(tree, key, &mut store).is_ok());
+            assert!(cache.contains(tree, key));
+        }
+        for key in keys {
+            assert!(cache.remove(tree, key, Some(&mut store)));
+            assert!(!cache.remove(tree, key, Some(&mut store)));
+        }
+        assert!(store.0 == 1);
+        tree.destroy(&mut store);
+        let wide = Run {
+            first: 1 << KEY_BITS,
+            len: 1,
+        };
+        assert!(tree.insert(wide, &mut store) == Err(ERANGE));
+    }
+}

@@ -7,6 +7,7 @@ use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::boot::Refusal;
 use crate::kho::fdt::Unusable;
 use crate::kho::key::encode;
+use crate::kho::scratch::List;
 use crate::kho::tree::{LeafCache, NodeStore, Tree};
 use crate::sys::machine::{with, Config, Owner};
 use crate::sys::pages::{self, BuddyNodes};
@@ -226,7 +227,7 @@ fn no_memory_for_the_record() {
         let before = owned();
         let from = with(|m| m.allocations());
         with(|m| m.faults.nth = Some(from + nth));
-        let made = crate::kho::outgoing::Outgoing::create();
+        let made = crate::kho::outgoing::Outgoing::create(Box::leak(Box::new(List::new())));
         with(|m| m.faults.nth = None);
         if made.is_err() {
             assert_eq!(owned(), before);

@@ -33,7 +33,7 @@ const SIZING: Sizing = Sizing::Bytes {
 pub(crate) struct Kernel {
     pub(crate) out: Outgoing,
     pub(crate) incoming: Option<Incoming>,
-    scratch: Box<List>,
+    scratch: &'static List,
 }
 
 /// What a kexec hands over besides memory: the addresses of FDT and scratch list.
@@ -48,7 +48,7 @@ impl Kernel {
     /// Boots a new machine without a handover.
     pub(crate) fn cold(config: Config) -> Self {
         machine::install(config);
-        let scratch = Box::new(List::new());
+        let scratch = &*Box::leak(Box::new(List::new()));
         with(|m| m.slab = false);
         scratch.reserve(SIZING).expect("room for scratch");
         for area in scratch.areas() {
@@ -57,7 +57,7 @@ impl Kernel {
         }
         with(|m| m.start_page_allocator());
         Self {
-            out: Outgoing::create().expect("memory for an empty record"),
+            out: Outgoing::create(scratch).expect("memory for an empty record"),
             incoming: None,
             scratch,
         }
@@ -109,10 +109,10 @@ impl Kernel {
 
     /// Boots from a handover; if that is refused, boots as if cold and says why.
     pub(crate) fn warm(handed: Handed) -> (Self, Option<Refusal>) {
-        let scratch = Box::new(List::new());
+        let scratch = &*Box::leak(Box::new(List::new()));
         let mut refused = None;
         let mut handover = None;
-        match judge_header(handed.fdt, 4096, handed.list, handed.list_len, &scratch) {
+        match judge_header(handed.fdt, 4096, handed.list, handed.list_len, scratch) {
             Ok(()) => {
                 // The list's own frame is part of the image that is running.
                 let bytes = with(|m| {
@@ -124,10 +124,10 @@ impl Kernel {
                     }
                     bytes
                 });
-                match Handover::judge_tree(&Blob::new(&bytes), handed.fdt, &scratch) {
+                match Handover::judge_tree(&Blob::new(&bytes), handed.fdt, scratch) {
                     Ok(judged) => handover = Some(judged),
                     Err(why) => {
-                        forget_header(&scratch);
+                        forget_header(scratch);
                         refused = Some(why);
                     }
                 }
@@ -150,7 +150,7 @@ impl Kernel {
             incoming.settle();
         }
         let kernel = Self {
-            out: Outgoing::create().expect("memory for an empty record"),
+            out: Outgoing::create(scratch).expect("memory for an empty record"),
             incoming,
             scratch,
         };

@@ -149,7 +149,7 @@ extern "C" fn lu_init() -> c_int {
         );
     }
     let cold = state::handed_over().is_none();
-    let made = Outgoing::create().map(|out| *state::OUTGOING.lock() = Some(out));
+    let made = Outgoing::create(&state::SCRATCH).map(|out| *state::OUTGOING.lock() = Some(out));
     if let Err(err) = made {
         pr_err!("cannot set up kexec handover: {err:?}\n");
         state::set_enabled(false);

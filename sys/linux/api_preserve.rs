@@ -18,21 +18,15 @@ fn with_outgoing<T>(f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T> {
     f(state::OUTGOING.lock().as_mut().ok_or(EINVAL)?)
 }
 
+/// The C API's way to say how it went. What a driver asks wrongly is a bug of its, and shown as one
+/// in debug builds.
 fn errno(result: Result) -> c_int {
     match result {
         Ok(()) => 0,
-        Err(err) => err.to_errno(),
-    }
-}
-
-/// Memory in scratch is overwritten by the next kernel: it cannot be preserved.
-fn refuse_scratch(range: PageRange) -> Result {
-    match state::SCRATCH.first_in(range) {
-        None => Ok(()),
-        Some(at) => {
-            kernel::warn_on!(cfg!(CONFIG_KEXEC_HANDOVER_DEBUG));
-            pr_err!("refusing to preserve scratch memory at {:#x}\n", at.phys().raw());
-            Err(EINVAL)
+        Err(err) => {
+            #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+            kernel::warn_on!(err == EINVAL);
+            err.to_errno()
         }
     }
 }
@@ -67,7 +61,6 @@ unsafe fn frames_of(page: *mut bindings::page, nr: c_ulong) -> PageRange {
 }
 
 fn preserve_block(pfn: Pfn, order: Order) -> Result {
-    refuse_scratch(PageRange::new(pfn, order.pages()))?;
     with_outgoing(|out| out.preserve_block(pfn, order))
 }
 
@@ -106,7 +99,7 @@ unsafe extern "C" fn kho_unpreserve_folio(folio: *mut bindings::folio) {
 unsafe extern "C" fn kho_preserve_pages(page: *mut bindings::page, nr: c_ulong) -> c_int {
     // SAFETY: By the caller's promise.
     let range = unsafe { frames_of(page, nr) };
-    errno(refuse_scratch(range).and_then(|()| with_outgoing(|out| out.preserve_pages(range))))
+    errno(with_outgoing(|out| out.preserve_pages(range)))
 }
 
 /// # Safety
@@ -132,7 +125,6 @@ unsafe extern "C" fn kho_preserve_vmalloc(
 ) -> c_int {
     // SAFETY: By the caller's promise.
     let preserved = unsafe { VmArea::at(ptr) }.and_then(|area| {
-        area.blocks().try_for_each(refuse_scratch)?;
         with_outgoing(|out| vmalloc::preserve(out, &area, area.flags()))
     });
     errno(preserved.map(|descriptor| {

@@ -7,7 +7,7 @@ use core::ffi::c_void;
 use kernel::bindings;
 
 use super::glue;
-use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::vmalloc::{Area, Descriptor};
 use crate::sys::error::{to_result, Result, EINVAL};
 
@@ -46,14 +46,6 @@ impl VmArea {
 
     pub(super) fn flags(&self) -> u16 {
         self.area.flags
-    }
-
-    /// The frames of each block.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = PageRange> + '_ {
-        let step = usize::try_from(self.order.pages()).unwrap_or(usize::MAX);
-        (0..self.area.nr_pages)
-            .step_by(step)
-            .map(|index| PageRange::new(self.pfn(index), self.order.pages()))
     }
 }
 
