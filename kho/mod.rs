@@ -8,6 +8,8 @@
 pub(crate) mod addr;
 pub(crate) mod block;
 pub(crate) mod boot;
+#[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUG, not(kernel)))]
+pub(crate) mod corrupt;
 pub(crate) mod fdt;
 pub(crate) mod incoming;
 pub(crate) mod kexec;

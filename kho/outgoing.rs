@@ -57,6 +57,11 @@ impl Outgoing {
         }
     }
 
+    #[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUG, not(kernel)))]
+    pub(crate) fn tree(&self) -> Tree {
+        self.tree
+    }
+
     /// Refuses memory in scratch: the next kernel overwrites it.
     fn refuse_scratch(&mut self, range: PageRange) -> Result {
         if !self.clear.contains(range) {

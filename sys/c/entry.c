@@ -7,6 +7,7 @@
 #include <linux/kexec_handover.h>
 #include <linux/kho_radix_tree.h>
 #include <linux/kstrtox.h>
+#include <linux/reboot.h>
 
 #include "glue.h"
 
@@ -32,8 +33,22 @@ static int __init settle(void)
 }
 core_initcall(settle);
 
+#ifdef CONFIG_KEXEC_HANDOVER_DEBUG
+/* Last of all before the kexec: whoever serialises has done so. */
+static int reboot(struct notifier_block *nb, unsigned long action, void *data)
+{
+	lu_reboot();
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block reboot_nb = { .notifier_call = reboot, .priority = INT_MIN };
+#endif
+
 static int __init init(void)
 {
+#ifdef CONFIG_KEXEC_HANDOVER_DEBUG
+	register_reboot_notifier(&reboot_nb);
+#endif
 	return lu_init();
 }
 fs_initcall(init);

@@ -93,5 +93,6 @@ int lu_parse_scratch(const char *arg);
 int lu_parse_enable(bool on);
 int lu_settle(void);
 int lu_init(void);
+void lu_reboot(void);
 
 #endif

@@ -39,6 +39,8 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         None => return EINVAL.to_errno(),
     };
     let list = state::SCRATCH.entries();
+    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+    let list = super::corrupt::spoilt_list().unwrap_or(list);
     let bytes = size_of_val(list);
     let mut buffer = bindings::kexec_buf {
         image,

@@ -128,6 +128,8 @@ unsafe extern "C" fn kho_preserve_vmalloc(
         with_outgoing(|out| vmalloc::preserve(out, &area, area.flags()))
     });
     errno(preserved.map(|descriptor| {
+        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+        super::corrupt::remember_chain(descriptor.first);
         // SAFETY: By the caller's promise.
         unsafe { vmalloc_area::store(preservation, &descriptor) }
     }))

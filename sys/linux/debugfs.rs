@@ -29,6 +29,8 @@ pub(super) struct Tree {
         Pin<KBox<File<()>>>,
     ),
     _dirs: [Dir; 4],
+    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+    _corrupt: Pin<KBox<File<()>>>,
 }
 
 /// Preserved memory shown as it is.
@@ -104,6 +106,11 @@ fn build() -> Result<Tree> {
         }),
         GFP_KERNEL,
     )?;
+    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+    let corrupt = KBox::pin_init(
+        out.write_callback_file(c"corrupt", (), &|(), reader| super::corrupt::arm(reader)),
+        GFP_KERNEL,
+    )?;
     let mut incoming = KVec::new();
     if let (Some(fdt), Some(at)) = (state::incoming_fdt(), state::handed_over()) {
         let size = fdt.len();
@@ -135,6 +142,8 @@ fn build() -> Result<Tree> {
         _incoming: incoming,
         _files: (fdt, phys, len),
         _dirs: [root, out, incoming_root, incoming_dir],
+        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+        _corrupt: corrupt,
     })
 }
 

@@ -10,6 +10,8 @@ mod api_radix;
 mod api_restore;
 mod api_subtree;
 pub(crate) mod boot_mem;
+#[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+mod corrupt;
 #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
 mod debugfs;
 pub(crate) mod early;

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/sys/kernel/debug/kho/out/corrupt`: arms a corruption of the handover, done at the last moment.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use kernel::prelude::*;
+use kernel::uaccess::UserSliceReader;
+
+use super::{state, Frame};
+use crate::kho::addr::PhysAddr;
+use crate::kho::corrupt::{Corruption, Places};
+use crate::kho::scratch::MAX_AREAS;
+
+/// Longest name that is read.
+const MAX_NAME: usize = 32;
+
+/// Position in `Corruption::ALL`; anything beyond is none.
+static ARMED: AtomicUsize = AtomicUsize::new(usize::MAX);
+static LAST_CHAIN: AtomicU64 = AtomicU64::new(0);
+static LAST_BLOCK: AtomicU64 = AtomicU64::new(0);
+static SPOILT: [[AtomicU64; 2]; MAX_AREAS] =
+    [const { [const { AtomicU64::new(0) }; 2] }; MAX_AREAS];
+
+pub(super) fn remember_chain(first: PhysAddr) {
+    LAST_CHAIN.store(first.raw(), Ordering::Relaxed);
+}
+
+pub(super) fn remember_block(at: PhysAddr) {
+    LAST_BLOCK.store(at.raw(), Ordering::Relaxed);
+}
+
+fn armed() -> Option<(&'static str, Corruption)> {
+    Corruption::ALL.get(ARMED.load(Ordering::Relaxed)).copied()
+}
+
+/// Takes a name from userspace; an unknown one disarms and is `EINVAL`.
+pub(super) fn arm(reader: &mut UserSliceReader) -> Result {
+    let mut name = [0; MAX_NAME];
+    let len = reader.len();
+    reader.read_slice(name.get_mut(..len).ok_or(EINVAL)?)?;
+    let wanted = name.get(..len).and_then(Corruption::named);
+    let index = Corruption::ALL
+        .iter()
+        .position(|&(_, have)| Some(have) == wanted);
+    ARMED.store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
+    index.map(|_| ()).ok_or(EINVAL)
+}
+
+/// The scratch list to load in place of the real one, if that is what is armed.
+pub(super) fn spoilt_list() -> Option<&'static [[AtomicU64; 2]]> {
+    let (_, Corruption::ScratchPastRam) = armed()? else {
+        return None;
+    };
+    let real = state::SCRATCH.entries();
+    for (index, (to, from)) in SPOILT.iter().zip(real).enumerate() {
+        to[0].store(from[0].load(Ordering::Relaxed), Ordering::Relaxed);
+        let size = from[1].load(Ordering::Relaxed);
+        let size = if index == 1 { size + (1 << 45) } else { size };
+        to[1].store(size, Ordering::Relaxed);
+    }
+    SPOILT.get(..real.len())
+}
+
+/// The machine is about to jump to the next kernel, or to reboot.
+#[no_mangle]
+extern "C" fn lu_reboot() {
+    let Some((name, corruption)) = armed() else {
+        return;
+    };
+    let guard = state::OUTGOING.lock();
+    let Some((out, fdt)) = guard.as_ref().and_then(|out| Some((out, out.fdt()?))) else {
+        return;
+    };
+    let frame = |at: &AtomicU64| Frame::at(PhysAddr::new(at.load(Ordering::Relaxed)));
+    let places = Places {
+        fdt,
+        tree: out.tree(),
+        scratch: &state::SCRATCH,
+        chain: frame(&LAST_CHAIN),
+        block: frame(&LAST_BLOCK),
+    };
+    match corruption.apply(&places) {
+        Ok(()) => pr_warn!("handover corrupted on request: {name}\n"),
+        Err(err) => pr_err!("handover not corrupted, {name}: {err:?}\n"),
+    }
+}
