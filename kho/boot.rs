@@ -57,6 +57,10 @@ pub(crate) enum Refusal {
     NotAKey(u64),
     /// The FDT's own page is not preserved.
     FdtNotPreserved,
+    /// The FDT was good when it was first read and is not any more.
+    FdtChanged,
+    /// Preserved memory is cut up by too many reservations of others.
+    TooScattered,
     /// Memory ran out on the way.
     NoMemory(Error),
 }
@@ -78,6 +82,8 @@ impl Display for Refusal {
             Self::Twice(at) => write!(f, "memory at {:#x} is preserved twice", at.raw()),
             Self::NotAKey(key) => write!(f, "tree holds {key:#x}, which is no key"),
             Self::FdtNotPreserved => write!(f, "FDT page is not preserved"),
+            Self::FdtChanged => write!(f, "FDT has changed since it was first read"),
+            Self::TooScattered => write!(f, "preserved memory is too scattered to be listed"),
             Self::NoMemory(err) => write!(f, "no memory to read it ({err:?})"),
         }
     }
@@ -162,7 +168,7 @@ impl Handover {
             }
             has_fdt |= range.contains(PageRange::new(fdt_at.pfn(), 1));
             plan.push(range, |gap| plain.covers(gap))
-                .map_err(Refusal::NoMemory)?;
+                .map_err(|_| Refusal::TooScattered)?;
         }
         match ranges.fault() {
             Some(Fault::Overlap(at)) => return Err(Refusal::Twice(at.phys())),

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 
 use super::{early, glue, state, Frame};
 use crate::kho::addr::{Order, PhysAddr};
-use crate::kho::boot::{forget_header, judge_header, Handover};
+use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
@@ -77,10 +77,9 @@ extern "C" fn kho_memory_init_early() {
     let Some(at) = state::handed_over() else {
         return;
     };
-    let judged = match state::incoming_fdt() {
-        Some(fdt) => Handover::judge_tree(&fdt, at, &state::SCRATCH),
-        None => return,
-    };
+    let judged = state::incoming_fdt()
+        .ok_or(Refusal::FdtChanged)
+        .and_then(|fdt| Handover::judge_tree(&fdt, at, &state::SCRATCH));
     match judged {
         Ok(handover) => *state::HANDOVER.lock() = Some(handover),
         Err(why) => {
@@ -115,9 +114,12 @@ extern "C" fn kho_memory_init() {
             }
         }
     } else if state::enabled() {
-        if state::SCRATCH.reserve(state::sizing()).is_err() {
-            pr_warn!("Failed to reserve scratch area, disabling kexec handover\n");
-            state::set_enabled(false);
+        match state::SCRATCH.reserve(state::sizing()) {
+            Ok(()) => state::set_scratch_reserved(),
+            Err(_) => {
+                pr_warn!("Failed to reserve scratch area, disabling kexec handover\n");
+                state::set_enabled(false);
+            }
         }
     }
 }
@@ -125,7 +127,8 @@ extern "C" fn kho_memory_init() {
 /// Deferred struct pages are done with.
 #[no_mangle]
 extern "C" fn lu_settle() -> c_int {
-    if let Some(handover) = state::HANDOVER.lock().take() {
+    let handover = state::HANDOVER.lock().take();
+    if let Some(handover) = handover {
         handover.free_gaps();
         if let Some(incoming) = state::INCOMING.lock().as_mut() {
             incoming.settle();
@@ -148,12 +151,13 @@ extern "C" fn lu_init() -> c_int {
             metadata.count
         );
     }
-    let cold = state::handed_over().is_none();
+    // Of a handover, scratch is ordinary memory already.
+    let fresh = state::scratch_reserved();
     let made = Outgoing::create(&state::SCRATCH).map(|out| *state::OUTGOING.lock() = Some(out));
     if let Err(err) = made {
         pr_err!("cannot set up kexec handover: {err:?}\n");
         state::set_enabled(false);
-        if cold {
+        if fresh {
             for area in state::SCRATCH.areas().filter(|area| area.size != 0) {
                 // SAFETY: Reserved on this boot, used by nobody, freed once.
                 unsafe { glue::lu_scratch_to_buddy(area.start.raw(), area.size) };
@@ -165,7 +169,7 @@ extern "C" fn lu_init() -> c_int {
     #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
     super::debugfs::init();
     publish_metadata();
-    if cold {
+    if fresh {
         for area in state::SCRATCH.areas().filter(|area| area.size != 0) {
             // SAFETY: Reserved on this boot in whole pageblocks, used by nobody, freed once.
             unsafe { glue::lu_scratch_to_cma(area.start.raw(), area.size) };
@@ -205,15 +209,16 @@ fn publish_metadata() {
             word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
             page.set_word(i, u64::from_ne_bytes(word));
         }
-        let mut out = state::OUTGOING.lock();
-        let out = out.as_mut().ok_or(EINVAL)?;
         let pfn = page.phys().pfn();
-        let kept = out.preserve_block(pfn, Order::ZERO).and_then(|()| {
-            out.add_subtree(metadata::NAME, page.phys(), record.len() as u64)
-                .inspect_err(|_| {
-                    out.unpreserve_block(pfn, Order::ZERO);
-                })
-        });
+        let kept = match state::OUTGOING.lock().as_mut() {
+            Some(out) => out.preserve_block(pfn, Order::ZERO).and_then(|()| {
+                out.add_subtree(metadata::NAME, page.phys(), record.len() as u64)
+                    .inspect_err(|_| {
+                        out.unpreserve_block(pfn, Order::ZERO);
+                    })
+            }),
+            None => Err(EINVAL),
+        };
         kept.inspect_err(|_| BuddyNodes.free(page))?;
         Ok(page.phys())
     });

@@ -65,10 +65,9 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         (*image).kho.scratch = segment
             .cast::<bindings::kexec_segment>()
             .add(segments.saturating_sub(1));
-        let loaded: u64 = (0..segments)
-            .map(|i| (*segment.cast::<bindings::kexec_segment>().add(i)).memsz as u64)
-            .sum();
-        warn_if_tight(&state::SCRATCH, loaded, state::early_bytes());
+        // The image's own segments come after this.
+        let image_bytes = (*image).kernel_buf_len as u64 + (*image).initrd_buf_len as u64;
+        warn_if_tight(&state::SCRATCH, image_bytes, state::early_bytes());
     }
     0
 }

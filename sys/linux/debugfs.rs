@@ -65,13 +65,18 @@ impl BinaryWriter for RootFdt {
         writer: &mut UserSliceWriter,
         offset: &mut file::Offset,
     ) -> Result<usize> {
-        let out = state::OUTGOING.lock();
-        let page = out.as_ref().and_then(|out| out.fdt()).ok_or(ENOENT)?.page();
-        let fdt = Blob {
-            at: page.frame().phys(),
-            size: page.len(),
-        };
-        fdt.write_to_slice(writer, offset)
+        // Copied first: userspace may take its time, and the lock must not wait for it.
+        let mut bytes = KVec::new();
+        {
+            let out = state::OUTGOING.lock();
+            let page = out.as_ref().and_then(|out| out.fdt()).ok_or(ENOENT)?.page();
+            let len = page.len();
+            for i in 0..len.div_ceil(8) {
+                bytes.extend_from_slice(&page.frame().word(i).to_ne_bytes(), GFP_KERNEL)?;
+            }
+            bytes.truncate(len);
+        }
+        writer.write_slice_file(&bytes, offset)
     }
 }
 

@@ -2,7 +2,8 @@
 
 //! The state of this kernel's KHO, and the locks around it.
 //!
-//! Lock order: `OUTGOING`, then `DEBUGFS`; `INCOMING` is a leaf and is never held with another.
+//! Lock order: `HANDOVER` before `INCOMING`; `OUTGOING` and `DEBUGFS` are never held with another.
+//! `INCOMING` is a spinlock: what it covers does not sleep.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -27,6 +28,9 @@ static HANDED_OVER: AtomicU64 = AtomicU64::new(0);
 
 /// Updates since the last cold boot, as the previous kernel said.
 static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Whether this boot reserved the scratch areas, rather than taking them over.
+static SCRATCH_RESERVED: AtomicBool = AtomicBool::new(false);
 
 /// Bytes this kernel reserved for itself in early boot.
 static EARLY_BYTES: AtomicU64 = AtomicU64::new(0);
@@ -140,6 +144,14 @@ pub(super) fn count() -> u32 {
 
 pub(super) fn set_count(count: u32) {
     COUNT.store(count, Ordering::Relaxed);
+}
+
+pub(super) fn scratch_reserved() -> bool {
+    SCRATCH_RESERVED.load(Ordering::Relaxed)
+}
+
+pub(super) fn set_scratch_reserved() {
+    SCRATCH_RESERVED.store(true, Ordering::Relaxed);
 }
 
 pub(super) fn early_bytes() -> u64 {

@@ -125,22 +125,6 @@ pub fn kexec_file_load(
     os_result(result).map(|_| ())
 }
 
-/// Inserts a kernel module.
-pub fn finit_module(module: &File) -> std::io::Result<()> {
-    // SAFETY: the descriptor is open; the parameter string is a literal that ends in NUL.
-    let result =
-        unsafe { libc::syscall(libc::SYS_finit_module, module.as_raw_fd(), c"".as_ptr(), 0) };
-    os_result(result).map(|_| ())
-}
-
-/// Removes a kernel module.
-pub fn delete_module(name: &str) -> std::io::Result<()> {
-    let name = CString::new(name)?;
-    // SAFETY: the name outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_delete_module, name.as_ptr(), libc::O_NONBLOCK) };
-    os_result(result).map(|_| ())
-}
-
 fn os_result(result: libc::c_long) -> std::io::Result<libc::c_long> {
     if result < 0 {
         Err(std::io::Error::last_os_error())

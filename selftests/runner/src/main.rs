@@ -42,6 +42,8 @@ enum Command {
     },
     /// Names the scenarios
     List,
+    /// What each corruption of a handover does to our kernel and to mainline's, as a table
+    Hostile,
     /// What a live update costs, ours against mainline's, in guest instructions
     Bench {
         /// Also write the figures to this file, as JSON
@@ -68,6 +70,9 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        Command::Hostile => {
+            lab::Lab::open(arguments.own).and_then(|lab| suites::hostile::table(&lab))
+        }
         Command::Bench { json, quick } => {
             lab::Lab::open(arguments.own).and_then(|lab| bench::run(&lab, quick, json.as_deref()))
         }

@@ -3,6 +3,7 @@
 
 mod boots;
 mod host;
+pub mod hostile;
 mod refused;
 mod updates;
 
@@ -32,6 +33,12 @@ pub struct Played {
 
 /// Every scenario; the long ones stand first, so that two at a time end together.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "hostile",
+        about: "handovers corrupted by name: refused or survived, and life goes on",
+        kernels: &[Debug, Ours],
+        play: hostile::all,
+    },
     Scenario {
         name: "host",
         about: "cargo test: everything that runs without a kernel",

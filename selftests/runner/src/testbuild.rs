@@ -2,7 +2,7 @@
 //! Builds the kernel's own selftests, unmodified, the way their vmtest.sh does.
 
 use crate::lab::Lab;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kernel_tree::Tree;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,17 +93,4 @@ fn nolibc(compile: &mut Command, source: &Path) {
         .args(["-nostdinc", "-nostdlib", "-fno-asynchronous-unwind-tables"])
         .args(["-fno-ident", "-fno-stack-protector", "-I"])
         .arg(source.join("tools/include/nolibc"));
-}
-
-/// A module of a kernel's build folder.
-pub fn module(build_dir: Option<&Path>, path: &str) -> Result<PathBuf> {
-    let file = build_dir
-        .context("a kernel given by path has no build folder")?
-        .join(path);
-    anyhow::ensure!(
-        file.is_file(),
-        "there is no module {}; its option must be =m and modules must be built",
-        file.display()
-    );
-    Ok(file)
 }

@@ -4,8 +4,9 @@
 mod boot;
 mod corrupt;
 mod crash;
+mod debug;
 mod debugfs;
-mod modules;
+mod hostile;
 mod selftests;
 mod small_scratch;
 mod splats;
@@ -20,7 +21,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("update") => update::play(cmdline),
         Some("corrupt") => corrupt::play(cmdline),
         Some("crash") => crash::play(cmdline),
-        Some("debug") => modules::play(cmdline),
+        Some("hostile") => hostile::play(cmdline),
+        Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),
         Some(other) => bail!("the guest knows no scenario \"{other}\""),

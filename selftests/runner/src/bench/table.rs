@@ -10,13 +10,11 @@ pub fn print(measured: &[Measured], about: &[(&str, String)]) {
         million(cost.preserve)
     });
     block(
-        "kexec + boot beyond an empty update, million instructions",
+        "kexec + boot beyond an empty update, million instructions\n  (below zero: memory that is handed over need not be given to the page allocator at boot)",
         measured,
         true,
         |cost| cost.downtime() / 1e6,
     );
-    println!("  (below zero: memory that is handed over need not be given to the page allocator at boot)");
-    println!();
     block("retrieve, million instructions", measured, true, |cost| {
         million(cost.retrieve)
     });

@@ -6,7 +6,6 @@ use crate::check::{self, Check};
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use crate::outcome::Outcome;
-use crate::testbuild;
 use anyhow::Result;
 use Which::{Debug, Mainline, Ours};
 
@@ -234,23 +233,7 @@ pub fn debug(lab: &Lab, name: &str) -> Result<Played> {
         .timeout(400)
         .word("debug_pagealloc=on");
     machine.files = lab.selftests()?.liveupdate.clone();
-    let kernel = lab.kernel(Debug)?;
-    // Without it the rest is still worth running.
-    let module = testbuild::module(kernel.build_dir.as_deref(), "lib/test_kho.ko");
-    let there = Check::new(
-        "lib/test_kho.c is a module of the debug kernel",
-        module.is_ok(),
-        module
-            .as_ref()
-            .map_or_else(|error| format!("{error:#}"), |_| String::new()),
-    );
-    machine.files.extend(
-        module
-            .ok()
-            .map(|file| ("tests/test_kho.ko".to_owned(), file)),
-    );
     let (mut played, outcome) = run(lab, &machine)?;
-    played.checks.push(there);
     let alive = ["Lock dependency validator"];
     played
         .checks
