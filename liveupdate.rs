@@ -16,6 +16,10 @@ pub(crate) mod kho;
 pub(crate) mod sys;
 
 /// Whole live updates on the simulated machine.
-#[cfg(all(test, not(kernel)))]
+#[cfg(all(any(test, fuzzing), not(kernel)))]
 #[path = "selftests/sim/mod.rs"]
 mod sim;
+
+/// What the fuzzers call.
+#[cfg(fuzzing)]
+pub use sim::targets as fuzzing;

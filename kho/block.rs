@@ -11,8 +11,7 @@ use super::incoming::Incoming;
 use crate::sys::error::{Result, EINVAL, ENOSPC};
 use crate::sys::{Frame, FRAME_WORDS};
 
-/// Most blocks a set may have. Mainline's limit, which bounds what a broken chain can cost: 40 MB
-/// with 4 KiB pages.
+/// Most blocks a set may have: mainline's limit, kept so that what is written can be read there.
 pub(crate) const MAX_BLOCKS: usize = 10_000;
 
 /// Bytes before the first record: the link and the count.

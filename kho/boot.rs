@@ -18,6 +18,7 @@
 use super::addr::{Order, PageRange, Pfn, PhysAddr};
 use super::fdt::{self, Unusable};
 use super::incoming::Incoming;
+use super::key::Run;
 use super::merge::{Fault, Merge};
 use super::plan::Plan;
 use super::scratch::{BadList, List};
@@ -51,6 +52,8 @@ pub(crate) enum Refusal {
     NotRam(PhysAddr),
     /// Something is preserved that is in scratch.
     InScratch(PhysAddr),
+    /// Something is preserved that firmware or this kernel has reserved.
+    Reserved(PhysAddr),
     /// Two preservations, or one and the tree itself, claim the same memory.
     Twice(PhysAddr),
     /// The tree holds a number that is no key.
@@ -79,6 +82,11 @@ impl Display for Refusal {
             Self::TooManyNodes => write!(f, "tree has more nodes than memory could hold"),
             Self::NotRam(at) => write!(f, "preserved memory at {:#x} is not RAM", at.raw()),
             Self::InScratch(at) => write!(f, "preserved memory at {:#x} is scratch", at.raw()),
+            Self::Reserved(at) => write!(
+                f,
+                "preserved memory at {:#x} is reserved by firmware or this kernel",
+                at.raw()
+            ),
             Self::Twice(at) => write!(f, "memory at {:#x} is preserved twice", at.raw()),
             Self::NotAKey(key) => write!(f, "tree holds {key:#x}, which is no key"),
             Self::FdtNotPreserved => write!(f, "FDT page is not preserved"),
@@ -133,8 +141,8 @@ pub(crate) struct Handover {
     tree: Tree,
     orders: u64,
     plan: Plan,
-    /// Frame numbers of the tree's nodes, ascending.
-    nodes: BootSlice<u64>,
+    /// Frames that are in use without a key: the tree's nodes and the FDT, ascending.
+    pinned: BootSlice<u64>,
 }
 
 impl Handover {
@@ -143,44 +151,47 @@ impl Handover {
     /// `fdt` is the FDT again, now in the direct map.
     pub(crate) fn judge_tree(fdt: &Blob<'_>, fdt_at: PhysAddr, scratch: &List) -> Judged<Self> {
         let root = fdt::memory_map(fdt).map_err(Refusal::Fdt)?;
-        let usable = |at: PhysAddr| {
-            at.is_page_aligned()
-                && early::is_ram(PageRange::new(at.pfn(), 1))
-                && scratch.first_in(PageRange::new(at.pfn(), 1)).is_none()
-        };
+        let mut free = FreeSpans::new();
+        if !fdt_at.is_page_aligned() || !free.covers(PageRange::new(fdt_at.pfn(), 1)) {
+            return Err(Refusal::FdtNotPreserved);
+        }
+        let mut usable =
+            |at: PhysAddr| at.is_page_aligned() && free.covers(PageRange::new(at.pfn(), 1));
         if !usable(root) {
             return Err(Refusal::Node(root));
         }
         let tree = Tree::at(Frame::at(root).ok_or(Refusal::Node(root))?);
-        let nodes = collect_nodes(tree, usable)?;
+        let nodes = collect_nodes(tree, &mut usable)?;
+        let own = Run::new(fdt_at.pfn(), Order::ZERO, 1).ok_or(Refusal::FdtNotPreserved)?;
+        if !tree.has_all(own) {
+            return Err(Refusal::FdtNotPreserved);
+        }
         let mut plan = Plan::new().map_err(Refusal::NoMemory)?;
-        let mut ranges = Merge::new(tree, &nodes);
+        let mut ranges = Merge::empty(&nodes);
+        ranges.start(tree);
         let orders = ranges.orders();
-        let mut plain = PlainSpans::new();
-        let mut ram = RamSpan::new();
-        let mut has_fdt = false;
+        let mut gaps = FreeSpans::new();
         for range in ranges.by_ref() {
-            if !ram.covers(range) {
-                return Err(Refusal::NotRam(range.start.phys()));
+            if !free.covers(range) {
+                return Err(what_is_there(range, scratch));
             }
-            if let Some(at) = ram.scratch_in(range, scratch) {
-                return Err(Refusal::InScratch(at.phys()));
-            }
-            has_fdt |= range.contains(PageRange::new(fdt_at.pfn(), 1));
-            plan.push(range, |gap| plain.covers(gap))
+            plan.push(range, |gap| gaps.holds(gap))
                 .map_err(|_| Refusal::TooScattered)?;
         }
         match ranges.fault() {
             Some(Fault::Overlap(at)) => return Err(Refusal::Twice(at.phys())),
             Some(Fault::NotAKey(key)) => return Err(Refusal::NotAKey(key)),
-            None if !has_fdt => return Err(Refusal::FdtNotPreserved),
             None => {}
         }
+        // The FDT stays in use: its page is not for anybody to claim. Nothing is written before
+        // this: what looks like a node of a bad tree may be somebody's data.
+        let pinned = with_frame(&nodes, fdt_at.pfn())?;
+        tree.take_out(own);
         let handover = Self {
             tree,
             orders,
             plan,
-            nodes,
+            pinned,
         };
         handover.open_free_memory();
         Ok(handover)
@@ -243,7 +254,12 @@ impl Handover {
         if !blocks.iter().any(|block| block.gaps) {
             return;
         }
-        let mut ranges = Merge::new(self.tree, &self.nodes).peekable();
+        let mut ranges = Merge::empty(&self.pinned);
+        ranges.start(self.tree);
+        if ranges.fault().is_some() {
+            return;
+        }
+        let mut ranges = ranges.peekable();
         for block in blocks {
             let mut from = block.frames.start;
             while let Some(range) = ranges.next_if(|r| r.start < block.frames.end) {
@@ -260,12 +276,12 @@ impl Handover {
 }
 
 /// Lists the frames of a tree's nodes in ascending order, each checked and met once.
-fn collect_nodes(tree: Tree, mut usable: impl FnMut(PhysAddr) -> bool) -> Judged<BootSlice<u64>> {
+fn collect_nodes(tree: Tree, usable: &mut impl FnMut(PhysAddr) -> bool) -> Judged<BootSlice<u64>> {
     // A node takes a page and is listed by a word: a tree of distinct nodes has fewer than there
     // are pages, and one that claims an eighth of memory is no tree of preserved memory.
     let most = early::end_of_memory().raw() / 8;
     let mut count = 0;
-    for node in tree.nodes(&mut usable) {
+    for node in tree.nodes(&mut *usable) {
         node.map_err(Refusal::Node)?;
         count += 1;
         if count > most {
@@ -284,56 +300,73 @@ fn collect_nodes(tree: Tree, mut usable: impl FnMut(PhysAddr) -> bool) -> Judged
     }
 }
 
-/// Answers whether ranges are RAM outside scratch, remembering the last stretch that was.
-struct RamSpan {
+/// A sorted list with one more frame in it.
+fn with_frame(nodes: &[u64], frame: Pfn) -> Judged<BootSlice<u64>> {
+    let mut list = BootSlice::<u64>::new(nodes.len() + 1).ok_or(Refusal::NoMemory(ENOMEM))?;
+    let at = nodes.partition_point(|&node| node < frame.raw());
+    if nodes.get(at) == Some(&frame.raw()) {
+        return Err(Refusal::NodeTwice(frame.phys()));
+    }
+    let (below, above) = nodes.split_at(at);
+    let one = [frame.raw()];
+    let all = below.iter().chain(&one).chain(above);
+    for (slot, value) in list.iter_mut().zip(all) {
+        *slot = *value;
+    }
+    Ok(list)
+}
+
+/// Says why a range is not free memory.
+fn what_is_there(range: PageRange, scratch: &List) -> Refusal {
+    let mut at = range.start;
+    while at < range.end {
+        let span = early::free_span(at);
+        if span.is_empty() {
+            break;
+        }
+        at = span.end;
+    }
+    if let Some(scratch) = scratch.first_in(PageRange::between(at, range.end)) {
+        Refusal::InScratch(scratch.phys())
+    } else if early::ram_span(at).is_empty() {
+        Refusal::NotRam(at.phys())
+    } else {
+        Refusal::Reserved(at.phys())
+    }
+}
+
+/// Answers whether ranges are free memory: RAM that is mapped, not scratch, and that neither
+/// firmware nor this kernel has reserved. Remembers the last stretch that was.
+struct FreeSpans {
     last: PageRange,
 }
 
-impl RamSpan {
+impl FreeSpans {
     const fn new() -> Self {
         Self {
             last: PageRange::new(Pfn::new(0), 0),
         }
     }
 
-    fn covers(&self, range: PageRange) -> bool {
-        self.last.contains(range) || early::is_ram(range)
+    /// Whether the range lies in one stretch of one kind and node.
+    fn holds(&mut self, range: PageRange) -> bool {
+        if !self.last.contains(range) {
+            self.last = early::free_span(range.start);
+        }
+        !self.last.is_empty() && self.last.contains(range)
     }
 
-    fn scratch_in(&mut self, range: PageRange, scratch: &List) -> Option<Pfn> {
-        if self.last.contains(range) {
-            return None;
-        }
-        let found = scratch.first_in(range);
-        if found.is_none() {
-            self.last = early::ram_span(range.start);
-            if let Some(at) = scratch.first_in(self.last) {
-                // The stretch is good up to the next scratch area only.
-                let end = if at > range.start { at } else { range.end };
-                self.last = PageRange::between(range.start, end);
+    /// Whether the range is made up of such stretches. Memory that is contiguous may still be of
+    /// several nodes.
+    fn covers(&mut self, range: PageRange) -> bool {
+        let mut at = range.start;
+        while at < range.end {
+            if !self.holds(PageRange::new(at, 1)) {
+                return false;
             }
+            at = self.last.end;
         }
-        found
-    }
-}
-
-/// Answers whether gaps are plain free memory, remembering the last stretch that was.
-struct PlainSpans {
-    last: PageRange,
-}
-
-impl PlainSpans {
-    const fn new() -> Self {
-        Self {
-            last: PageRange::new(Pfn::new(0), 0),
-        }
-    }
-
-    fn covers(&mut self, gap: PageRange) -> bool {
-        if !self.last.contains(gap) {
-            self.last = early::free_span(gap.start);
-        }
-        self.last.contains(gap)
+        true
     }
 }
 
@@ -345,11 +378,20 @@ pub(crate) fn subtree(fdt: &Blob<'_>, name: &core::ffi::CStr) -> Result<fdt::Sub
     let pages = end.div_ceil(Order::ZERO.pages() << PAGE_SHIFT) - first.raw();
     if subtree.data.raw() == 0 || !early::is_ram(PageRange::new(first, pages.max(1))) {
         log::pr_warn!(
-            "subtree points outside memory: {} bytes at {:#x}\n",
+            "subtree {name:?} points outside memory: {} bytes at {:#x}\n",
             subtree.size,
             subtree.data.raw()
         );
         return Err(EINVAL);
     }
     Ok(subtree)
+}
+
+/// Checks all subtrees, so that what is wrong with one is in the log before anybody asks for it.
+pub(crate) fn judge_subtrees(fdt: &Blob<'_>) {
+    for name in fdt::names(fdt) {
+        if subtree(fdt, name).is_err() {
+            log::pr_warn!("subtree {name:?} is lost; the others are not concerned\n");
+        }
+    }
 }

@@ -117,8 +117,12 @@ impl Corruption {
             }
             Self::NodeLoop => root.set_word(slot, root.phys().raw()),
             Self::NodeShared => root.set_word(slot ^ 1, root.word(slot)),
-            Self::KeyOrder => places.tree.insert(Run { first: 1, len: 1 }, &mut BuddyNodes)?,
-            Self::NotAKey => places.tree.insert(Run { first: 0, len: 1 }, &mut BuddyNodes)?,
+            Self::KeyOrder => places
+                .tree
+                .insert(Run { first: 1, len: 1 }, &mut BuddyNodes)?,
+            Self::NotAKey => places
+                .tree
+                .insert(Run { first: 0, len: 1 }, &mut BuddyNodes)?,
             Self::OverlappingBlocks => {
                 let order = Order::new(3).ok_or(EINVAL)?;
                 let first = encode(fdt.phys().pfn(), order);

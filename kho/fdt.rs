@@ -70,9 +70,9 @@ impl RootFdt {
     /// Removes the subtree whose data is at `data`. Returns whether there was one.
     pub(crate) fn remove(&mut self, data: PhysAddr) -> bool {
         let removed = self.page.edit(|fdt| {
-            let found = fdt.nodes().find(|&node| {
-                fdt.property_u64(node, DATA) == Some(data.raw())
-            });
+            let found = fdt
+                .nodes()
+                .find(|&node| fdt.property_u64(node, DATA) == Some(data.raw()));
             match found {
                 Some(node) => {
                     fdt.delete_node(node);
@@ -135,10 +135,9 @@ pub(crate) fn subtree(fdt: &Blob<'_>, name: &CStr) -> Result<Subtree> {
     describe(fdt, node).ok_or(EINVAL)
 }
 
-/// All subtrees whose description is whole, with their names.
-pub(crate) fn subtrees<'a>(fdt: &'a Blob<'_>) -> impl Iterator<Item = (&'a CStr, Subtree)> + 'a {
-    fdt.nodes()
-        .filter_map(move |node| Some((fdt.name(node)?, describe(fdt, node)?)))
+/// Names of all subtrees, whatever their description is worth.
+pub(crate) fn names<'a>(fdt: &'a Blob<'_>) -> impl Iterator<Item = &'a CStr> + 'a {
+    fdt.nodes().filter_map(move |node| fdt.name(node))
 }
 
 fn describe(fdt: &Blob<'_>, node: i32) -> Option<Subtree> {

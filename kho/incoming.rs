@@ -105,10 +105,7 @@ impl Incoming {
         let Some(run) = Run::new(pfn, order, count) else {
             return false;
         };
-        if !(run.first..run.end()).all(|key| self.cache.contains(self.tree, key)) {
-            return false;
-        }
-        self.tree.take_out(run) == run.len
+        self.tree.has_all(run) && self.tree.take_out(run) == run.len
     }
 
     /// Undoes [`Self::claim_run`].

@@ -6,7 +6,7 @@
 //! of one order are neighbours, in address order, and a run of blocks of one order is a run of
 //! keys. (Layout: include/linux/kho/abi/kexec_handover.h.)
 
-use super::addr::{Order, PageRange, Pfn, PhysAddr};
+use super::addr::{Order, PageRange, Pfn};
 use crate::sys::PAGE_SHIFT;
 
 /// Width of the widest key in bits: a frame number and the order bit above it.
@@ -56,10 +56,8 @@ impl Run {
     pub(crate) fn new(pfn: Pfn, order: Order, count: u64) -> Option<Self> {
         let first = encode(pfn, order);
         let end = first.checked_add(count)?;
-        (pfn.alignment() >= order.raw() && end <= end_of_order(order)).then_some(Self {
-            first,
-            len: count,
-        })
+        (pfn.alignment() >= order.raw() && end <= end_of_order(order))
+            .then_some(Self { first, len: count })
     }
 
     /// One past the last key.
@@ -71,12 +69,6 @@ impl Run {
     pub(crate) fn frames(self, order: Order) -> PageRange {
         PageRange::new(pfn_of(self.first, order), self.len << order.raw())
     }
-}
-
-/// Address of the block a key stands for, with its order.
-pub(crate) fn decode(key: u64) -> Option<(PhysAddr, Order)> {
-    let order = order_of(key)?;
-    Some((pfn_of(key, order).phys(), order))
 }
 
 #[cfg_attr(kernel, kernel::prelude::kunit_tests(kho_key))]
@@ -96,12 +88,13 @@ mod tests {
     #[test]
     fn round_trip() {
         for raw in 0..=Order::MAX {
-            let Some(order) = Order::new(raw) else { continue };
+            let Some(order) = Order::new(raw) else {
+                continue;
+            };
             let place = if raw > 40 { 0 } else { 5u64 << raw };
             let key = encode(Pfn::new(place), order);
             assert!(order_of(key) == Some(order));
             assert!(pfn_of(key, order) == Pfn::new(place));
-            assert!(decode(key).map(|(phys, _)| phys.raw()) == Some(place << PAGE_SHIFT));
         }
     }
 

@@ -40,37 +40,44 @@ pub(crate) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// Merges the tree's ranges with `frames`, which must be ascending frame numbers.
-    pub(crate) fn new(tree: Tree, frames: &'a [u64]) -> Self {
-        let mut merge = Self {
+    /// Merges no tree yet, only `frames`, which must be ascending frame numbers.
+    ///
+    /// Apart from [`Merge::start`] because of its size: kernel stacks are small, and a constructor
+    /// that does more has it on the stack twice.
+    #[inline(always)]
+    pub(crate) const fn empty(frames: &'a [u64]) -> Self {
+        Self {
             heads: [const { None }; ORDERS],
             used: 0,
             frames,
             current: None,
             fault: None,
-        };
+        }
+    }
+
+    /// Looks up the first run of each order of the tree.
+    pub(crate) fn start(&mut self, tree: Tree) {
         // Hop from order to order; keys ascend as orders descend.
         let mut from = 0;
         while let Some(run) = tree.runs(from, u64::MAX).next() {
             let Some(order) = order_of(run.first) else {
-                merge.fault = Some(Fault::NotAKey(run.first));
+                self.fault = Some(Fault::NotAKey(run.first));
                 break;
             };
             let end = end_of_order(order);
             let mut runs = tree.runs(first_of_order(order), end);
             if let Some(first) = runs.next() {
-                if let Some(head) = merge.heads.get_mut(merge.used) {
+                if let Some(head) = self.heads.get_mut(self.used) {
                     *head = Some(Head {
                         order,
                         runs,
                         next: first.frames(order),
                     });
-                    merge.used += 1;
+                    self.used += 1;
                 }
             }
             from = end;
         }
-        merge
     }
 
     /// The orders that occur, one bit each.
@@ -157,13 +164,16 @@ mod tests {
 
     #[test]
     fn orders_and_nodes_are_coalesced() {
-        let Some(root) = BuddyNodes.alloc() else { return };
+        let Some(root) = BuddyNodes.alloc() else {
+            return;
+        };
         let tree = Tree::at(root);
         add(tree, 0x100, 0, 16);
         add(tree, 0x110, 4, 2);
         add(tree, 0x131, 0, 1);
         add(tree, 0x200, 9, 3);
-        let mut merge = Merge::new(tree, &[0x130, 0x900]);
+        let mut merge = Merge::empty(&[0x130, 0x900]);
+        merge.start(tree);
         assert!(merge.orders() == 1 | 1 << 4 | 1 << 9);
         let expected = [(0x100, 0x32), (0x200, 0x600), (0x900, 1)];
         for (start, pages) in expected {
@@ -176,11 +186,14 @@ mod tests {
 
     #[test]
     fn a_frame_claimed_twice_ends_it() {
-        let Some(root) = BuddyNodes.alloc() else { return };
+        let Some(root) = BuddyNodes.alloc() else {
+            return;
+        };
         let tree = Tree::at(root);
         add(tree, 0x100, 4, 1);
         add(tree, 0x10f, 0, 1);
-        let mut merge = Merge::new(tree, &[]);
+        let mut merge = Merge::empty(&[]);
+        merge.start(tree);
         while merge.next().is_some() {}
         assert!(merge.fault() == Some(Fault::Overlap(Pfn::new(0x10f))));
         tree.destroy(&mut BuddyNodes);

@@ -98,7 +98,11 @@ impl log::Display for Printable<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         use core::fmt::Write;
         self.0.iter().take_while(|&&b| b != 0).try_for_each(|&b| {
-            let shown = if b.is_ascii_graphic() || b == b' ' { b } else { b'?' };
+            let shown = if b.is_ascii_graphic() || b == b' ' {
+                b
+            } else {
+                b'?'
+            };
             f.write_char(char::from(shown))
         })
     }

@@ -8,7 +8,10 @@
 pub(crate) mod addr;
 pub(crate) mod block;
 pub(crate) mod boot;
-#[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUG, not(kernel)))]
+#[cfg(any(
+    all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
+    not(kernel)
+))]
 pub(crate) mod corrupt;
 pub(crate) mod fdt;
 pub(crate) mod incoming;

@@ -57,7 +57,10 @@ impl Outgoing {
         }
     }
 
-    #[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUG, not(kernel)))]
+    #[cfg(any(
+        all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
+        not(kernel)
+    ))]
     pub(crate) fn tree(&self) -> Tree {
         self.tree
     }
@@ -66,7 +69,10 @@ impl Outgoing {
     fn refuse_scratch(&mut self, range: PageRange) -> Result {
         if !self.clear.contains(range) {
             if let Some(at) = self.scratch.first_in(range) {
-                log::pr_err!("refusing to preserve scratch memory at {:#x}\n", at.phys().raw());
+                log::pr_err!(
+                    "refusing to preserve scratch memory at {:#x}\n",
+                    at.phys().raw()
+                );
                 return Err(EINVAL);
             }
             self.clear = self.scratch.clear_around(range.start);

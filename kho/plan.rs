@@ -13,12 +13,18 @@ use crate::sys::error::{Result, E2BIG, ENOMEM};
 use zerocopy_derive::FromZeros;
 
 /// Number of blocks at which gaps begin to be swallowed. Insertion into memblock costs a few
-/// instructions a region, so this many cost less than a million in all.
-const SOFT_LIMIT: usize = 256;
+/// instructions a region, so this many cost about a million in all.
+const SOFT_LIMIT: usize = 512;
+
+/// Blocks that are left when gaps have been swallowed: no more memory is withheld than must be.
+const TARGET: usize = SOFT_LIMIT / 4 * 3;
+
+/// Gaps of so few pages may be swallowed at once, when some as wide have been already.
+const TINY: u64 = 16;
 
 /// Blocks there can be when gaps cannot be swallowed: they hold memory holes, scratch, or memory
 /// that firmware or this kernel has reserved.
-const HARD_LIMIT: usize = 1024;
+const HARD_LIMIT: usize = 2048;
 
 /// Memory to reserve as one.
 #[derive(Clone, Copy, FromZeros)]
@@ -70,10 +76,14 @@ impl Plan {
         mut plain: impl FnMut(PageRange) -> bool,
     ) -> Result {
         let mut joinable = false;
-        if let Some(last) = self.used.checked_sub(1).and_then(|i| self.blocks.get_mut(i)) {
+        if let Some(last) = self
+            .used
+            .checked_sub(1)
+            .and_then(|i| self.blocks.get_mut(i))
+        {
             let gap = PageRange::between(last.frames.end, range.start);
             joinable = plain(gap);
-            if joinable && gap.pages() < self.swallow {
+            if joinable && gap.pages() < self.swallow.min(TINY) {
                 last.frames.end = range.end;
                 last.gaps = true;
                 return Ok(());
@@ -92,9 +102,10 @@ impl Plan {
         Ok(())
     }
 
-    /// Swallows ever wider gaps until half the soft limit is free, or none is left that could be.
+    /// Swallows the narrowest gaps, ever wider ones, until few enough blocks are left, or no gap is
+    /// that could be swallowed.
     fn compact(&mut self) {
-        while self.used > SOFT_LIMIT / 2 {
+        while self.used > TARGET {
             let narrowest = self
                 .blocks()
                 .windows(2)
@@ -104,24 +115,38 @@ impl Plan {
                 })
                 .min();
             let Some(narrowest) = narrowest else { return };
-            self.swallow = (narrowest + 1).next_power_of_two().max(self.swallow);
+            if narrowest >= self.swallow {
+                // By a quarter more, so that the number of passes stays small.
+                self.swallow = (narrowest + 1).max(self.swallow + self.swallow / 4);
+            }
             self.join();
         }
     }
 
-    /// Joins neighbours whose gap is narrower than `swallow`.
+    /// Joins neighbours whose gap is narrower than `swallow`, as long as there are too many blocks.
     fn join(&mut self) {
+        let mut excess = self.used.saturating_sub(TARGET);
         let mut kept = 0;
         for i in 1..self.used {
-            let block = self.blocks[i];
-            let last = &mut self.blocks[kept];
+            let (Some(block), Some(last)) =
+                (self.blocks.get(i).copied(), self.blocks.get(kept).copied())
+            else {
+                break;
+            };
             let gap = PageRange::between(last.frames.end, block.frames.start);
-            if block.joinable && gap.pages() < self.swallow {
-                last.frames.end = block.frames.end;
-                last.gaps = true;
+            let joined = if block.joinable && excess > 0 && gap.pages() < self.swallow {
+                excess -= 1;
+                Block {
+                    frames: PageRange::between(last.frames.start, block.frames.end),
+                    gaps: true,
+                    joinable: last.joinable,
+                }
             } else {
                 kept += 1;
-                self.blocks[kept] = block;
+                block
+            };
+            if let Some(slot) = self.blocks.get_mut(kept) {
+                *slot = joined;
             }
         }
         self.used = self.used.min(kept + 1);
@@ -160,7 +185,22 @@ mod tests {
         assert!(blocks.len() <= SOFT_LIMIT + 1);
         assert!(blocks.first().map(|b| b.frames.start) == Some(Pfn::new(0)));
         assert!(blocks.last().map(|b| (b.frames, b.gaps)) == Some((range(1 << 30, 1), false)));
-        assert!(blocks.windows(2).all(|w| w[0].frames.end < w[1].frames.start));
+        assert!(blocks
+            .windows(2)
+            .all(|w| w[0].frames.end < w[1].frames.start));
+    }
+
+    #[test]
+    fn no_more_is_withheld_than_must_be() {
+        // Blocks a thousand pages apart, twice as many as there may be: half the gaps go, not all.
+        let Ok(mut plan) = Plan::new() else { return };
+        let count = 2 * SOFT_LIMIT as u64;
+        for i in 0..count {
+            assert!(plan.push(range(i * 1001, 1), |_| true).is_ok());
+        }
+        let reserved: u64 = plan.blocks().iter().map(|b| b.frames.pages()).sum();
+        assert!(plan.blocks().len() >= TARGET);
+        assert!(reserved <= (count - TARGET as u64) * 1001 + count);
     }
 
     #[test]

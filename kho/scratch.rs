@@ -233,7 +233,9 @@ impl List {
     }
 
     fn reserve_one(&self, bytes: u64, place: early::Where, what: &str) -> Result {
-        let size = bytes.checked_next_multiple_of(SCRATCH_ALIGN).ok_or(ENOMEM)?;
+        let size = bytes
+            .checked_next_multiple_of(SCRATCH_ALIGN)
+            .ok_or(ENOMEM)?;
         let start = if size == 0 {
             PhysAddr::new(0)
         } else {

@@ -10,7 +10,11 @@ pub(crate) enum Sizing {
     /// So many percent of what the kernel itself reserved in early boot.
     Percent(u32),
     /// These sizes: below the low-memory limit, anywhere, and on each node.
-    Bytes { low: u64, global: u64, per_node: u64 },
+    Bytes {
+        low: u64,
+        global: u64,
+        per_node: u64,
+    },
 }
 
 impl Sizing {
@@ -26,7 +30,7 @@ impl Sizing {
         if let [digits @ .., b'%'] = text {
             let (percent, rest) = number(digits, 10)?;
             let percent = u32::try_from(percent).map_err(|_| EINVAL)?;
-            return if rest.is_empty() {
+            return if rest.is_empty() && percent > 0 {
                 Ok(Self::Percent(percent))
             } else {
                 Err(EINVAL)
@@ -98,6 +102,7 @@ mod tests {
     fn percentages() {
         assert!(Sizing::parse(b"150%") == Ok(Sizing::Percent(150)));
         assert!(Sizing::parse(b"%").is_err());
+        assert!(Sizing::parse(b"0%").is_err());
         assert!(Sizing::parse(b"-1%").is_err());
         assert!(Sizing::parse(b"99999999999%").is_err());
     }
@@ -113,8 +118,16 @@ mod tests {
         assert!(parsed == Ok(expected));
         assert!(Sizing::parse(b"0x10K,010,1").is_ok());
         for bad in [
-            &b""[..], b"0,0,0", b"1M", b"1M,2M", b"1M,2M,", b"1M,2M,3M,", b"M,1,1", b"1M 2M 3M",
-            b"99999999999999999999,1,1", b"17179869184G,1,1",
+            &b""[..],
+            b"0,0,0",
+            b"1M",
+            b"1M,2M",
+            b"1M,2M,",
+            b"1M,2M,3M,",
+            b"M,1,1",
+            b"1M 2M 3M",
+            b"99999999999999999999,1,1",
+            b"17179869184G,1,1",
         ] {
             assert!(Sizing::parse(bad).is_err());
         }

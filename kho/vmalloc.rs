@@ -51,14 +51,16 @@ pub(crate) fn preserve(out: &mut Outgoing, area: &impl Area, flags: u16) -> Resu
         order: u16::try_from(order.raw()).map_err(|_| EINVAL)?,
     };
     let mut done = 0;
-    let kept = runs(first, order).try_for_each(|(pfn, order, count)| {
-        out.preserve_run(pfn, order, count)?;
+    let kept = parts(first, order).try_for_each(|part| {
+        let (pfn, of, count) = part.run(order);
+        out.preserve_run(pfn, of, count)?;
         done += 1;
         Ok(())
     });
     if let Err(err) = kept {
-        for (pfn, order, count) in runs(first, order).take(done) {
-            out.unpreserve_run(pfn, order, count);
+        for part in parts(first, order).take(done) {
+            let (pfn, of, count) = part.run(order);
+            out.unpreserve_run(pfn, of, count);
         }
         free_chain(first);
         return Err(err);
@@ -70,8 +72,9 @@ pub(crate) fn preserve(out: &mut Outgoing, area: &impl Area, flags: u16) -> Resu
 pub(crate) fn unpreserve(out: &mut Outgoing, descriptor: &Descriptor) {
     let order = Order::new(descriptor.order.into());
     if let (Some(first), Some(order)) = (Frame::at(descriptor.first), order) {
-        for (pfn, order, count) in runs(first, order) {
-            out.unpreserve_run(pfn, order, count);
+        for part in parts(first, order) {
+            let (pfn, of, count) = part.run(order);
+            out.unpreserve_run(pfn, of, count);
         }
         free_chain(first);
     }
@@ -102,16 +105,27 @@ fn list(area: &impl Area) -> Result<Frame> {
 fn free_chain(first: Frame) {
     let mut next = Some(first);
     while let Some(chunk) = next {
-        next = Frame::at(PhysAddr::new(chunk.word(0)));
+        next = next_chunk(chunk);
         BuddyNodes.free(chunk);
     }
 }
 
-/// The chunks of a chain from `first` on. Ends at the first link that names no frame.
+/// The chunks of a chain from `first` on, up to the first link that names no frame. A chunk's link
+/// is read when the next one is asked for, and not before.
 fn chunks(first: Frame) -> impl Iterator<Item = Frame> {
-    core::iter::successors(Some(first), |chunk| {
-        Frame::at(PhysAddr::new(chunk.word(0)))
+    let mut last = None;
+    core::iter::from_fn(move || {
+        let chunk = match last {
+            None => first,
+            Some(last) => next_chunk(last)?,
+        };
+        last = Some(chunk);
+        Some(chunk)
     })
+}
+
+fn next_chunk(chunk: Frame) -> Option<Frame> {
+    Frame::at(PhysAddr::new(chunk.word(0)))
 }
 
 /// Addresses of the blocks a chunk lists.
@@ -121,9 +135,28 @@ fn entries(chunk: Frame) -> impl Iterator<Item = PhysAddr> {
         .take_while(|phys| phys.raw() != 0)
 }
 
-/// Everything a chain stands for as runs of equal blocks: each chunk, and its blocks with
-/// neighbours put together.
-fn runs(first: Frame, order: Order) -> impl Iterator<Item = (Pfn, Order, u64)> {
+/// A part of a preserved area that is a run of keys.
+#[derive(Clone, Copy)]
+enum Part {
+    /// A chunk of the list.
+    Chunk(Frame),
+    /// So many contiguous blocks of the area's order.
+    Blocks(Pfn, u64),
+}
+
+impl Part {
+    /// The keys of it: first frame, order, count.
+    fn run(self, order: Order) -> (Pfn, Order, u64) {
+        match self {
+            Self::Chunk(chunk) => (chunk.phys().pfn(), Order::ZERO, 1),
+            Self::Blocks(pfn, count) => (pfn, order, count),
+        }
+    }
+}
+
+/// Everything a chain stands for: each chunk, then its blocks, neighbours put together. Nothing of
+/// a chunk is read before the chunk itself has been yielded and the next part is asked for.
+fn parts(first: Frame, order: Order) -> impl Iterator<Item = Part> {
     chunks(first).flat_map(move |chunk| {
         let mut blocks = entries(chunk).map(PhysAddr::pfn).peekable();
         let joined = core::iter::from_fn(move || {
@@ -135,64 +168,54 @@ fn runs(first: Frame, order: Order) -> impl Iterator<Item = (Pfn, Order, u64)> {
             {
                 count += 1;
             }
-            Some((start, order, count))
+            Some(Part::Blocks(start, count))
         });
-        core::iter::once((chunk.phys().pfn(), Order::ZERO, 1)).chain(joined)
+        core::iter::once(Part::Chunk(chunk)).chain(joined)
     })
 }
 
-/// A chain from the previous kernel that was checked and can be claimed.
+/// A chain from the previous kernel whose chunks and blocks have been claimed, all or none.
+///
+/// Claimed first and looked at as it goes, so that nobody else can change what is read, and
+/// something listed twice is found at once: it cannot be claimed twice.
 pub(crate) struct Chain {
     first: Frame,
     order: Order,
-    chunks: u64,
 }
 
 impl Chain {
-    /// Checks a chain: every chunk and block waits in the incoming tree, and the counts agree.
+    /// Claims a chain: every chunk and block of it waits in the incoming tree, and the counts agree.
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for anything else, a cycle included: a chain of more chunks than its pages need
-    /// is not followed.
-    pub(crate) fn check(incoming: &mut Incoming, descriptor: &Descriptor) -> Result<Self> {
+    /// [`EINVAL`] for anything else; nothing is claimed then. Not more is looked at than was really
+    /// preserved, whatever the descriptor says.
+    pub(crate) fn claim(incoming: &mut Incoming, descriptor: &Descriptor) -> Result<Self> {
         let order = Order::new(descriptor.order.into()).ok_or(EINVAL)?;
-        let blocks = u64::from(descriptor.total_pages) >> order.raw();
-        if blocks << order.raw() != u64::from(descriptor.total_pages) {
-            return Err(EINVAL);
-        }
-        // One more than full chunks need: a writer may have begun one it had no use for.
-        let most = blocks / PER_CHUNK as u64 + 2;
-        let (mut seen, mut listed) = (0, 0);
-        let mut next = descriptor.first;
-        while next.raw() != 0 {
-            seen += 1;
-            if seen > most || !next.is_page_aligned() {
-                return Err(EINVAL);
+        let first = Frame::at(descriptor.first).ok_or(EINVAL)?;
+        let (mut claimed, mut pages) = (0, 0);
+        let sound = parts(first, order).all(|part| {
+            let (pfn, of, count) = part.run(order);
+            if !incoming.claim_run(pfn, of, count) {
+                return false;
             }
-            if incoming.block_at(next.pfn()) != Some(Order::ZERO) {
-                return Err(EINVAL);
-            }
-            let chunk = Frame::at(next).ok_or(EINVAL)?;
-            for block in entries(chunk) {
-                listed += 1;
-                let waits = block.is_page_aligned()
-                    && listed <= blocks
-                    && incoming.block_at(block.pfn()) == Some(order);
-                if !waits {
-                    return Err(EINVAL);
+            claimed += 1;
+            match part {
+                Part::Chunk(chunk) => entries(chunk).all(PhysAddr::is_page_aligned),
+                Part::Blocks(..) => {
+                    pages += count << order.raw();
+                    true
                 }
             }
-            next = PhysAddr::new(chunk.word(0));
+        });
+        if sound && pages == u64::from(descriptor.total_pages) {
+            return Ok(Self { first, order });
         }
-        if seen == 0 || listed != blocks {
-            return Err(EINVAL);
+        for part in parts(first, order).take(claimed) {
+            let (pfn, of, count) = part.run(order);
+            incoming.unclaim_run(pfn, of, count)?;
         }
-        Ok(Self {
-            first: Frame::at(descriptor.first).ok_or(EINVAL)?,
-            order,
-            chunks: seen,
-        })
+        Err(EINVAL)
     }
 
     pub(crate) fn order(&self) -> Order {
@@ -201,60 +224,32 @@ impl Chain {
 
     /// First frames of the blocks in order.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = Pfn> + '_ {
-        self.chunks()
-            .flat_map(|chunk| entries(chunk).map(PhysAddr::pfn))
+        chunks(self.first).flat_map(|chunk| entries(chunk).map(PhysAddr::pfn))
     }
 
-    /// The chunks, as many as were checked.
-    fn chunks(&self) -> impl Iterator<Item = Frame> + '_ {
-        chunks(self.first).take(usize::try_from(self.chunks).unwrap_or(usize::MAX))
-    }
-
-    fn runs(&self) -> impl Iterator<Item = (Pfn, Order, u64)> + '_ {
-        // `runs` yields a chunk's own frame before its blocks, so counting those bounds it.
-        let order = self.order;
-        self.chunks().flat_map(move |chunk| {
-            core::iter::once((chunk.phys().pfn(), Order::ZERO, 1))
-                .chain(entries(chunk).map(move |block| (block.pfn(), order, 1)))
+    /// Undoes [`Chain::claim`].
+    pub(crate) fn unclaim(self, incoming: &mut Incoming) -> Result {
+        parts(self.first, self.order).try_for_each(|part| {
+            let (pfn, of, count) = part.run(self.order);
+            incoming.unclaim_run(pfn, of, count)
         })
     }
 
-    /// Claims the chunks and all blocks.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if something is listed twice; nothing is claimed then.
-    pub(crate) fn claim(&self, incoming: &mut Incoming) -> Result {
-        let mut done = 0;
-        let claimed = self.runs().try_for_each(|(pfn, order, count)| {
-            if !incoming.claim_run(pfn, order, count) {
-                return Err(EINVAL);
-            }
-            done += 1;
-            Ok(())
-        });
-        if let Err(err) = claimed {
-            for (pfn, order, count) in self.runs().take(done) {
-                incoming.unclaim_run(pfn, order, count)?;
-            }
-            return Err(err);
+    /// Makes the claim final: gives back nodes of the tree that got empty.
+    pub(crate) fn finish(&self, incoming: &mut Incoming) {
+        for part in parts(self.first, self.order) {
+            let (pfn, of, count) = part.run(self.order);
+            incoming.finish_run(pfn, of, count);
         }
-        for (pfn, order, count) in self.runs() {
-            incoming.finish_run(pfn, order, count);
-        }
-        Ok(())
     }
 
-    /// The frames of the chunks: the caller's to free after [`Chain::claim`].
-    ///
-    /// Each is read for its link before it is yielded, so it may be freed at once.
+    /// The frames of the chunks, to be freed. A chunk's link is read before the chunk is yielded,
+    /// so it may be freed at once.
     pub(crate) fn into_chunks(self) -> impl Iterator<Item = Pfn> {
-        let mut left = self.chunks;
         let mut next = Some(self.first);
         core::iter::from_fn(move || {
             let chunk = next?;
-            left = left.checked_sub(1)?;
-            next = Frame::at(PhysAddr::new(chunk.word(0)));
+            next = next_chunk(chunk);
             Some(chunk.phys().pfn())
         })
     }

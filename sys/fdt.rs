@@ -13,6 +13,12 @@ use super::host::libfdt as c;
 
 use super::{Frame, FRAME_WORDS};
 
+#[cfg(kernel)]
+use kernel::ffi::c_char as CChar;
+
+#[cfg(not(kernel))]
+use core::ffi::c_char as CChar;
+
 const PAGE_BYTES: c_int = (FRAME_WORDS * 8) as c_int;
 
 /// Bytes of the smallest header libfdt reads.
@@ -40,6 +46,14 @@ impl FdtError {
     }
 }
 
+/// A C string as libfdt takes it.
+fn c_str(text: &CStr) -> *const CChar {
+    #[cfg(kernel)]
+    return kernel::str::CStrExt::as_char_ptr(text);
+    #[cfg(not(kernel))]
+    return text.as_ptr();
+}
+
 fn check(code: c_int) -> Result<c_int, FdtError> {
     match code {
         0.. => Ok(code),
@@ -65,6 +79,7 @@ impl Page {
     }
 
     /// Bytes the FDT takes now.
+    #[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUGFS, not(kernel)))]
     pub(crate) fn len(&self) -> usize {
         // The second big-endian 32-bit word of the header (devicetree specification, 5.2).
         (self.frame.word(0).to_ne_bytes())
@@ -84,7 +99,7 @@ impl Page {
         // SAFETY: As above, and the calls come in the order libfdt wants.
         check(unsafe { c::fdt_finish_reservemap(fdt) })?;
         // SAFETY: As above; the name is a C string.
-        check(unsafe { c::fdt_begin_node(fdt, c"".as_ptr().cast()) })?;
+        check(unsafe { c::fdt_begin_node(fdt, c_str(c"")) })?;
         fill(&mut Create(fdt, PhantomData))?;
         // SAFETY: As above.
         check(unsafe { c::fdt_end_node(fdt) })?;
@@ -115,9 +130,7 @@ impl Create<'_> {
     pub(crate) fn property(&mut self, name: &CStr, value: &[u8]) -> Result<(), FdtError> {
         let len = c_int::try_from(value.len()).map_err(|_| FdtError::NoSpace)?;
         // SAFETY: The FDT is being written by `Page::create`; name and value are valid as said.
-        let code = unsafe {
-            c::fdt_property(self.0, name.as_ptr().cast(), value.as_ptr().cast(), len)
-        };
+        let code = unsafe { c::fdt_property(self.0, c_str(name), value.as_ptr().cast(), len) };
         check(code).map(|_| ())
     }
 }
@@ -129,7 +142,7 @@ impl Edit<'_> {
     /// Adds an empty node below the root.
     pub(crate) fn add_node(&mut self, name: &CStr) -> Result<i32, FdtError> {
         // SAFETY: The FDT is open for editing (`Page::edit`); the name is a C string.
-        check(unsafe { c::fdt_add_subnode(self.0, Blob::ROOT, name.as_ptr().cast()) })
+        check(unsafe { c::fdt_add_subnode(self.0, Blob::ROOT, c_str(name)) })
     }
 
     pub(crate) fn set_property(
@@ -139,7 +152,7 @@ impl Edit<'_> {
         value: &[u8],
     ) -> Result<(), FdtError> {
         let len = c_int::try_from(value.len()).map_err(|_| FdtError::NoSpace)?;
-        let (name_len, name) = (name.count_bytes() as c_int, name.as_ptr().cast());
+        let (name_len, name) = (name.count_bytes() as c_int, c_str(name));
         let value = value.as_ptr().cast();
         // SAFETY: The FDT is open for editing; name and value are valid as said.
         let code = unsafe { c::fdt_setprop_namelen(self.0, node, name, name_len, value, len) };
@@ -200,9 +213,7 @@ impl<'a> Blob<'a> {
     /// Whether the root node's `compatible` lists `name`.
     pub(crate) fn is_compatible(&self, name: &CStr) -> bool {
         // SAFETY: `check` found the FDT to lie within the bytes, which libfdt does not leave.
-        let code = unsafe {
-            c::fdt_node_check_compatible(self.as_ptr(), Self::ROOT, name.as_ptr().cast())
-        };
+        let code = unsafe { c::fdt_node_check_compatible(self.as_ptr(), Self::ROOT, c_str(name)) };
         code == 0
     }
 
@@ -214,9 +225,7 @@ impl<'a> Blob<'a> {
     /// The node below the root with that name.
     pub(crate) fn node(&self, name: &CStr) -> Option<i32> {
         // SAFETY: As in `is_compatible`.
-        let code = unsafe {
-            c::fdt_subnode_offset(self.as_ptr(), Self::ROOT, name.as_ptr().cast())
-        };
+        let code = unsafe { c::fdt_subnode_offset(self.as_ptr(), Self::ROOT, c_str(name)) };
         check(code).ok()
     }
 
@@ -246,7 +255,7 @@ fn nodes(fdt: *const c_void) -> impl Iterator<Item = i32> {
 fn property_u64(fdt: *const c_void, node: i32, name: &CStr) -> Option<u64> {
     let mut len: c_int = 0;
     // SAFETY: The callers' FDTs are checked or ours; libfdt checks the offset.
-    let value = unsafe { c::fdt_getprop(fdt, node, name.as_ptr().cast(), &mut len) };
+    let value = unsafe { c::fdt_getprop(fdt, node, c_str(name), &mut len) };
     if value.is_null() || len != 8 {
         return None;
     }

@@ -87,8 +87,8 @@ impl Cursor {
             let bits = leaf.word(word);
             let hits = if set { bits } else { !bits } & keep;
             if hits != 0 {
-                self.next = (number << LEAF_BITS)
-                    | (word as u64 * 64 + u64::from(hits.trailing_zeros()));
+                self.next =
+                    (number << LEAF_BITS) | (word as u64 * 64 + u64::from(hits.trailing_zeros()));
                 return true;
             }
             keep = u64::MAX;

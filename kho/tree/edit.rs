@@ -43,7 +43,7 @@ impl Tree {
     /// Removes the keys of a run and gives empty nodes back. Returns how many were there.
     pub(crate) fn remove(&self, run: Run, store: &mut impl NodeStore) -> u64 {
         let mut removed = 0;
-        for (number, first, end) in leaves(run.first, run.end()) {
+        for (number, first, end) in legal(run) {
             let Some(leaf) = self.leaf(number) else {
                 continue;
             };
@@ -56,14 +56,23 @@ impl Tree {
     /// Removes the keys of a run but keeps the nodes, so that [`Tree::put_back`] cannot fail.
     /// Returns how many were there.
     pub(crate) fn take_out(&self, run: Run) -> u64 {
-        leaves(run.first, run.end())
+        legal(run)
             .filter_map(|(number, first, end)| Some(clear(self.leaf(number)?, first, end)))
             .sum()
     }
 
+    /// Whether every key of a run is present.
+    pub(crate) fn has_all(&self, run: Run) -> bool {
+        legal(run).all(|(number, first, end)| {
+            self.leaf(number).is_some_and(|leaf| {
+                masks(first, end).all(|(word, mask)| leaf.word(word) & mask == mask)
+            })
+        }) && run.end() <= 1 << KEY_BITS
+    }
+
     /// Undoes [`Tree::take_out`].
     pub(crate) fn put_back(&self, run: Run) -> Result {
-        for (number, first, end) in leaves(run.first, run.end()) {
+        for (number, first, end) in legal(run) {
             let leaf = self.leaf(number).ok_or(EINVAL)?;
             for (word, mask) in masks(first, end) {
                 leaf.set_word(word, leaf.word(word) | mask);
@@ -74,7 +83,7 @@ impl Tree {
 
     /// Gives back the nodes on the way to the keys of a run that hold nothing any more.
     pub(crate) fn prune_run(&self, run: Run, store: &mut impl NodeStore) {
-        for (number, first, _) in leaves(run.first, run.end()) {
+        for (number, first, _) in legal(run) {
             self.prune(number, (first / 64) as usize, store);
         }
     }
@@ -138,6 +147,13 @@ impl Tree {
             filled -= 1;
         }
     }
+}
+
+/// The leaves of a run, cut to what keys can be: others are in no tree, though their low bits may
+/// look like those of some that are.
+fn legal(run: Run) -> impl Iterator<Item = (u64, u64, u64)> {
+    let most = 1 << KEY_BITS;
+    leaves(run.first.min(most), run.end().min(most))
 }
 
 /// Clears bits `first..end` of a leaf; returns how many were set.

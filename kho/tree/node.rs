@@ -51,11 +51,19 @@ pub(crate) fn is_empty(node: Frame, near: usize) -> bool {
 
 /// The bits of one word that belong to keys `first..end` of a leaf, by word number and mask.
 pub(crate) fn masks(first: u64, end: u64) -> impl Iterator<Item = (usize, u64)> {
-    let last_word = if end > first { (end - 1) / 64 + 1 } else { first / 64 };
+    let last_word = if end > first {
+        (end - 1) / 64 + 1
+    } else {
+        first / 64
+    };
     (first / 64..last_word).map(move |word| {
         let low = first.saturating_sub(word * 64);
         let high = (end - word * 64).min(64);
-        let upper = if high == 64 { u64::MAX } else { (1 << high) - 1 };
+        let upper = if high == 64 {
+            u64::MAX
+        } else {
+            (1 << high) - 1
+        };
         (word as usize, upper & (u64::MAX << low))
     })
 }

@@ -25,12 +25,7 @@ impl Tree {
     }
 }
 
-fn walk<V: Visitor>(
-    node: Frame,
-    level: u32,
-    base: u64,
-    visitor: &mut V,
-) -> Result<(), V::Error> {
+fn walk<V: Visitor>(node: Frame, level: u32, base: u64, visitor: &mut V) -> Result<(), V::Error> {
     visitor.node(node.phys())?;
     for word in 0..FRAME_WORDS {
         if level > 0 {

@@ -15,15 +15,11 @@ use crate::sys::Frame;
 
 /// Overwrites a word that was handed over.
 fn poke(at: PhysAddr, word: usize, value: u64) {
-    let start = with(|m| m.pointer(at.pfn().raw()));
-    // SAFETY: A word of a frame of the machine.
-    unsafe { start.add(word).write(value) };
+    with(|m| m.poke(at, word, value));
 }
 
 fn peek(at: PhysAddr, word: usize) -> u64 {
-    let start = with(|m| m.pointer(at.pfn().raw()));
-    // SAFETY: As above.
-    unsafe { start.add(word).read() }
+    with(|m| m.peek(at, word))
 }
 
 /// Boots from `handed`, expects a refusal, and shows that the machine is as good as new: it can
@@ -96,13 +92,25 @@ fn lying_totalsize() {
 fn wrong_version() {
     let (handed, _) = handover();
     // "kho-v4" somewhere in the page becomes "kho-v5".
-    let mut bytes: Vec<u8> = (0..512).flat_map(|i| peek(handed.fdt, i).to_ne_bytes()).collect();
-    let at = bytes.windows(6).position(|w| w == b"kho-v4").expect("compatible");
+    let mut bytes: Vec<u8> = (0..512)
+        .flat_map(|i| peek(handed.fdt, i).to_ne_bytes())
+        .collect();
+    let at = bytes
+        .windows(6)
+        .position(|w| w == b"kho-v4")
+        .expect("compatible");
     bytes[at + 5] = b'5';
     for (i, word) in bytes.chunks(8).enumerate() {
-        poke(handed.fdt, i, u64::from_ne_bytes(word.try_into().expect("8 bytes")));
+        poke(
+            handed.fdt,
+            i,
+            u64::from_ne_bytes(word.try_into().expect("8 bytes")),
+        );
     }
-    assert!(matches!(refused(handed), Refusal::Fdt(Unusable::Incompatible)));
+    assert!(matches!(
+        refused(handed),
+        Refusal::Fdt(Unusable::Incompatible)
+    ));
 }
 
 #[test]
@@ -119,7 +127,10 @@ fn wrong_scratch_lists() {
         let list = handed.list;
         let value = if word == 2 { peek(list, 0) } else { value };
         poke(list, word, value);
-        assert!(matches!(refused(handed), Refusal::Scratch(_)), "word {word}");
+        assert!(
+            matches!(refused(handed), Refusal::Scratch(_)),
+            "word {word}"
+        );
     }
     for len in [0, 8, 17, 1 << 16] {
         let (mut handed, _) = handover();
@@ -134,9 +145,12 @@ fn used_slot(node: PhysAddr) -> usize {
     (0..512).find(|&i| peek(node, i) != 0).expect("not empty")
 }
 
+/// Makes a table entry from the addresses of the root and the scratch list.
+type Spoil = fn(PhysAddr, PhysAddr) -> u64;
+
 #[test]
 fn nodes_that_cannot_be() {
-    let cases: [(&str, fn(PhysAddr, PhysAddr) -> u64); 5] = [
+    let cases: [(&str, Spoil); 5] = [
         ("outside memory", |_, _| 1 << 40),
         ("misaligned", |root, _| root.raw() + 8),
         ("in scratch", |_, list| list.raw()),
@@ -189,7 +203,10 @@ fn keys_that_cannot_be() {
     let hole = with_key(encode(Pfn::new(1), Order::ZERO));
     assert!(matches!(refused(hole), Refusal::NotRam(_)));
     let all = with_key(encode(Pfn::new(0), order(52)));
-    assert!(matches!(refused(all), Refusal::NotRam(_) | Refusal::Twice(_)));
+    assert!(matches!(
+        refused(all),
+        Refusal::NotRam(_) | Refusal::Twice(_)
+    ));
     let none = with_key(0);
     assert!(matches!(refused(none), Refusal::NotAKey(0)));
 }
@@ -251,8 +268,42 @@ fn an_emptied_tree_gives_its_nodes_back() {
             .expect("memory");
     }
     for i in 0..100 {
-        assert!(cache.remove(tree, encode(Pfn::new(i << 15), Order::ZERO), Some(&mut store)));
+        assert!(cache.remove(
+            tree,
+            encode(Pfn::new(i << 15), Order::ZERO),
+            Some(&mut store)
+        ));
     }
     tree.destroy(&mut store);
     assert_eq!(owned(), before);
+}
+
+#[test]
+fn neighbours_on_two_nodes() {
+    // The last page of one node and the first of the next: one range of two kinds of memory.
+    let mut kernel = Kernel::cold(small_machine());
+    let all: Vec<Pfn> = std::iter::from_fn(|| pages::alloc_folio(Order::ZERO)).collect();
+    let border = small_machine().nodes[0];
+    let kept: Vec<Pfn> = (border - 2..border + 2).map(Pfn::new).collect();
+    assert!(kept.iter().all(|pfn| all.contains(pfn)));
+    for pfn in all.iter().filter(|pfn| !kept.contains(pfn)) {
+        pages::free_folio(crate::kho::addr::PageRange::new(*pfn, 1));
+    }
+    for &pfn in &kept {
+        kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    }
+    let left: Vec<u64> = kept.iter().map(|pfn| pfn.raw()).collect();
+    let (mut kernel, why) = Kernel::warm(kernel.kexec(&left));
+    assert!(why.is_none(), "{why:?}");
+    for pfn in kept {
+        assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
+    }
+}
+
+#[test]
+fn the_fdt_is_not_given_away() {
+    let (handed, _) = handover();
+    let (mut kernel, why) = Kernel::warm(handed);
+    assert!(why.is_none());
+    assert_eq!(kernel.restore_folio(handed.fdt.pfn()), None);
 }

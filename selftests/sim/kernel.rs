@@ -2,6 +2,8 @@
 
 //! One simulated kernel from boot to kexec.
 
+use std::cell::RefCell;
+
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::incoming::Incoming;
@@ -12,7 +14,7 @@ use crate::kho::vmalloc::{Area, Chain, Descriptor};
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::fdt::Blob;
 use crate::sys::machine::{self, with, Config, Owner};
-use crate::sys::{early, pages, Frame};
+use crate::sys::{early, pages, Frame, FRAME_WORDS};
 
 /// Memory of the machines in these tests: two nodes, a hole at the start.
 pub(crate) fn small_machine() -> Config {
@@ -48,7 +50,7 @@ impl Kernel {
     /// Boots a new machine without a handover.
     pub(crate) fn cold(config: Config) -> Self {
         machine::install(config);
-        let scratch = &*Box::leak(Box::new(List::new()));
+        let scratch = a_list();
         with(|m| m.slab = false);
         scratch.reserve(SIZING).expect("room for scratch");
         for area in scratch.areas() {
@@ -96,9 +98,7 @@ impl Kernel {
         // The list goes into scratch, like the rest of the next kernel's image.
         let place = self.scratch.areas().find(|a| a.size != 0).expect("scratch");
         for (i, word) in words.iter().enumerate() {
-            let start = with(|m| m.pointer(place.start.pfn().raw()));
-            // SAFETY: The list is far shorter than a frame of the machine.
-            unsafe { start.add(i).write(*word) };
+            with(|m| m.poke(place.start, i, *word));
         }
         Handed {
             fdt,
@@ -109,22 +109,13 @@ impl Kernel {
 
     /// Boots from a handover; if that is refused, boots as if cold and says why.
     pub(crate) fn warm(handed: Handed) -> (Self, Option<Refusal>) {
-        let scratch = &*Box::leak(Box::new(List::new()));
+        let scratch = a_list();
         let mut refused = None;
         let mut handover = None;
         match judge_header(handed.fdt, 4096, handed.list, handed.list_len, scratch) {
             Ok(()) => {
-                // The list's own frame is part of the image that is running.
-                let bytes = with(|m| {
-                    let mut bytes = Vec::new();
-                    for i in 0..512 {
-                        // SAFETY: The machine has this frame: the header was judged.
-                        let word = unsafe { m.pointer(handed.fdt.pfn().raw()).add(i).read() };
-                        bytes.extend_from_slice(&word.to_ne_bytes());
-                    }
-                    bytes
-                });
-                match Handover::judge_tree(&Blob::new(&bytes), handed.fdt, scratch) {
+                let fdt = early::Mapped::new(handed.fdt, 4096).expect("it was judged");
+                match Handover::judge_tree(&Blob::new(fdt.bytes()), handed.fdt, scratch) {
                     Ok(judged) => handover = Some(judged),
                     Err(why) => {
                         forget_header(scratch);
@@ -173,10 +164,13 @@ impl Kernel {
     /// Restores a vmalloc area, as the C API does; returns the first frames of its blocks.
     pub(crate) fn restore_vmalloc(&mut self, descriptor: &Descriptor) -> Result<Vec<Pfn>> {
         let incoming = self.incoming.as_mut().ok_or(EINVAL)?;
-        let chain = Chain::check(incoming, descriptor)?;
+        let chain = Chain::claim(incoming, descriptor)?;
         let blocks: Vec<Pfn> = chain.blocks().collect();
         let order = chain.order();
-        chain.claim(incoming)?;
+        // As when mapping it fails, and it is tried again.
+        chain.unclaim(incoming)?;
+        let chain = Chain::claim(incoming, descriptor)?;
+        chain.finish(incoming);
         for &block in &blocks {
             pages::give_out_pages(PageRange::new(block, order.pages()));
         }
@@ -187,6 +181,29 @@ impl Kernel {
         }
         Ok(blocks)
     }
+}
+
+thread_local! {
+    static LISTS: RefCell<Vec<&'static List>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty list of scratch areas: a static in a real kernel, used again here.
+fn a_list() -> &'static List {
+    let list = LISTS.with_borrow_mut(Vec::pop);
+    let list = list.unwrap_or_else(|| Box::leak(Box::new(List::new())));
+    list.clear();
+    list
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        LISTS.with_borrow_mut(|lists| lists.push(self.scratch));
+    }
+}
+
+/// The words of a frame, whoever owns it.
+pub(crate) fn words_at(at: PhysAddr) -> Vec<u64> {
+    with(|m| (0..FRAME_WORDS).map(|word| m.peek(at, word)).collect())
 }
 
 /// The bytes of a frame.

@@ -3,11 +3,51 @@
 //! Whole live updates on the simulated machine, against plain models.
 //!
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
-//! KHO; [`tree`] pits the radix tree against a set; [`update`] runs random operations over several
-//! updates, with an allocation failing here and there; [`golden`] pins bytes.
+//! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
+//! operations over several updates, with an allocation failing here and there; [`golden`] pins
+//! bytes; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
+//! ones; [`sample`] is one with something of everything, which [`flips`] damages bit by bit and
+//! [`targets`] as a fuzzer wants it (`fuzz/`), whose finds [`replay`] repeats; [`survey`] takes
+//! what can still be had.
+//!
+//! # A new handler is tested here first
+//!
+//! A live update takes less than a millisecond here, and nothing is lost by getting it wrong:
+//!
+//! 1. Split the handler: what it writes down and how that is read again, free of kernel types, and
+//!    a thin part that calls the kernel. The former is what is tested.
+//! 2. Write down: `let mut kernel = Kernel::cold(small_machine())` has a machine of this thread's
+//!    own. Get memory from [`pages::alloc_folio`](crate::sys::pages::alloc_folio), fill it through
+//!    [`Frame`](crate::sys::Frame), preserve it through `kernel.out`.
+//! 3. Update: `let (mut kernel, refused) = Kernel::warm(kernel.kexec(&left))`, where `left` lists
+//!    the frames you believe to be preserved. All others are destroyed: a frame you forgot fails
+//!    the test when it is read, one you did not preserve when it is left.
+//! 4. Read again, restore through `kernel`, compare, free with `pages::free_folio`. `owned()` is
+//!    then what it was before: nothing leaked.
+//! 5. Have memory fail: run each operation with `with(|m| m.faults.nth = Some(n))` for every `n`
+//!    until it succeeds; after each failure `owned()` must be as before, and a retry must work.
+//! 6. Be lied to: put the handler's record into [`sample`] and ask for it in [`survey`]. Every bit
+//!    of it is then flipped, and the fuzzers get at it.
+//!
+//! A breach of the machine's rules (memory given to two owners, read without being anybody's,
+//! freed twice) panics with what happened before. Random tests print what they ran; a flip or an
+//! input that fails is named.
 
+#[cfg(test)]
 mod boots;
+#[cfg(test)]
+mod flips;
+#[cfg(test)]
 mod golden;
 mod kernel;
+#[cfg(test)]
+mod replay;
+mod sample;
+#[cfg(test)]
+mod speed;
+mod survey;
+pub mod targets;
+#[cfg(test)]
 mod tree;
+#[cfg(test)]
 mod update;

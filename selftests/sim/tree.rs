@@ -128,7 +128,8 @@ proptest! {
             let run = Run::new(range.start, order, 1).expect("aligned");
             tree.insert(run, &mut BuddyNodes).expect("memory suffices");
         }
-        let mut merge = Merge::new(tree, &[]);
+        let mut merge = Merge::empty(&[]);
+    merge.start(tree);
         let ranges: Vec<PageRange> = merge.by_ref().collect();
         prop_assert_eq!(merge.fault(), None);
         let merged: BTreeSet<u64> =
@@ -142,17 +143,22 @@ proptest! {
 fn a_frame_listed_twice_is_found() {
     let tree = empty();
     let big = Order::new(4).expect("small");
-    tree.insert(Run::new(Pfn::new(64), big, 2).expect("aligned"), &mut BuddyNodes)
-        .expect("memory suffices");
+    tree.insert(
+        Run::new(Pfn::new(64), big, 2).expect("aligned"),
+        &mut BuddyNodes,
+    )
+    .expect("memory suffices");
     let page = Run::new(Pfn::new(70), Order::ZERO, 1).expect("aligned");
     tree.insert(page, &mut BuddyNodes).expect("memory suffices");
-    let mut merge = Merge::new(tree, &[]);
+    let mut merge = Merge::empty(&[]);
+    merge.start(tree);
     while merge.next().is_some() {}
     assert_eq!(merge.fault(), Some(Fault::Overlap(Pfn::new(70))));
 
     // The same for the tree's own nodes.
     tree.remove(page, &mut BuddyNodes);
-    let mut merge = Merge::new(tree, &[3, 95]);
+    let mut merge = Merge::empty(&[3, 95]);
+    merge.start(tree);
     while merge.next().is_some() {}
     assert_eq!(merge.fault(), Some(Fault::Overlap(Pfn::new(95))));
 }
@@ -160,11 +166,16 @@ fn a_frame_listed_twice_is_found() {
 #[test]
 fn numbers_that_are_no_keys() {
     let tree = empty();
-    let wide = Run { first: 1 << key::KEY_BITS, len: 1 };
+    let wide = Run {
+        first: 1 << key::KEY_BITS,
+        len: 1,
+    };
     assert!(tree.insert(wide, &mut BuddyNodes).is_err());
     let none = Run { first: 0, len: 1 };
-    tree.insert(none, &mut BuddyNodes).expect("the C API takes any number");
-    let mut merge = Merge::new(tree, &[]);
+    tree.insert(none, &mut BuddyNodes)
+        .expect("the C API takes any number");
+    let mut merge = Merge::empty(&[]);
+    merge.start(tree);
     assert!(merge.next().is_none());
     assert_eq!(merge.fault(), Some(Fault::NotAKey(0)));
 }

@@ -90,7 +90,11 @@ fn mark(frames: &[u64], salt: u64) {
 fn check(frames: &[u64], salt: u64) {
     for &pfn in frames {
         let frame = Frame::at(Pfn::new(pfn).phys()).expect("owned");
-        assert_eq!(frame.word(0), pfn ^ salt, "frame {pfn:#x} has lost its contents");
+        assert_eq!(
+            frame.word(0),
+            pfn ^ salt,
+            "frame {pfn:#x} has lost its contents"
+        );
         assert_eq!(frame.word(511), !pfn ^ salt);
     }
 }
@@ -136,7 +140,9 @@ impl World {
                 let pfn = pages::alloc_folio(order).ok_or(ENOMEM)?;
                 let range = PageRange::new(pfn, count);
                 pages::free_folio(PageRange::between(range.end, pfn.plus(order.pages())));
-                self.add(Thing::Pages(range), range, |kernel| kernel.out.preserve_pages(range))
+                self.add(Thing::Pages(range), range, |kernel| {
+                    kernel.out.preserve_pages(range)
+                })
             }
             Op::Vmalloc(raw, count) => self.add_vmalloc(Order::new(raw).expect("small"), count),
             Op::Name(which) => self.name(which),
@@ -259,7 +265,11 @@ impl World {
         assert!(refused.is_none(), "a good handover is refused: {refused:?}");
         self.idle = owned();
         self.kernel = Some(kernel);
-        self.waiting = self.live.drain(..).map(|(thing, salt, _)| (thing, salt)).collect();
+        self.waiting = self
+            .live
+            .drain(..)
+            .map(|(thing, salt, _)| (thing, salt))
+            .collect();
     }
 
     fn restore(&mut self, which: usize) {

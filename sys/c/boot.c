@@ -7,6 +7,7 @@
  */
 #include <linux/cma.h>
 #include <linux/crash_dump.h>
+#include <linux/kexec_handover.h>
 #include <linux/kmemleak.h>
 #include <linux/memblock.h>
 #include <linux/mm.h>
@@ -111,7 +112,12 @@ int __ref lu_reserve_noinit(u64 start, u64 size)
 {
 	int err = memblock_reserve(start, size);
 
-	return err ?: memblock_reserved_mark_noinit(start, size);
+	if (err)
+		return err;
+	err = memblock_reserved_mark_noinit(start, size);
+	if (err)
+		memblock_phys_free(start, size);
+	return err;
 }
 
 bool __ref lu_has_reserved(u64 start, u64 size)
@@ -206,7 +212,8 @@ static void __init init_deferred(u64 pfn, u64 end, int nid)
 			__init_single_page(page, pfn, zone, nid);
 			__SetPageReserved(page);
 			if (pageblock_aligned(pfn))
-				init_pageblock_migratetype(page, MIGRATE_MOVABLE, false);
+				init_pageblock_migratetype(page,
+					kho_scratch_migratetype(pfn, MIGRATE_MOVABLE), false);
 		}
 	}
 }
@@ -221,7 +228,7 @@ static void __init init_reserved(u64 pfn, u64 pages)
 		u64 stop = end, deferred;
 
 		if (numa_valid_node(nid))
-			stop = min_t(u64, end, last);
+			stop = max_t(u64, min_t(u64, end, last), pfn + 1);
 		else
 			nid = first_online_node;
 		deferred = clamp_t(u64, first_deferred(nid), pfn, stop);
@@ -286,7 +293,7 @@ static void __init scratch_to_cma(u64 start, u64 size)
 {
 	u64 pfn, end = PHYS_PFN(start + size);
 
-	/* Free scratch may be unmapped by debug_pagealloc, which kmemleak's scan would trip over. */
+	/* Nothing in scratch refers to anything, and what is free there need not even be mapped. */
 	kmemleak_ignore_phys(start);
 	for (pfn = PHYS_PFN(start); pfn < end; pfn += pageblock_nr_pages)
 		init_cma_reserved_pageblock(pfn_to_page(pfn));

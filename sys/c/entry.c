@@ -33,7 +33,8 @@ static int __init settle(void)
 }
 core_initcall(settle);
 
-#ifdef CONFIG_KEXEC_HANDOVER_DEBUG
+#if defined(CONFIG_KEXEC_HANDOVER_DEBUG) && defined(CONFIG_KEXEC_HANDOVER_DEBUGFS)
+#define LU_CORRUPT
 /* Last of all before the kexec: whoever serialises has done so. */
 static int reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
@@ -46,7 +47,7 @@ static struct notifier_block reboot_nb = { .notifier_call = reboot, .priority = 
 
 static int __init init(void)
 {
-#ifdef CONFIG_KEXEC_HANDOVER_DEBUG
+#ifdef LU_CORRUPT
 	register_reboot_notifier(&reboot_nb);
 #endif
 	return lu_init();

@@ -37,6 +37,7 @@ int lu_pfn_to_nid(u64 pfn);
 void *lu_zeroed_page(void);
 void lu_free_page(void *page);
 bool lu_any_poisoned(u64 pfn, u64 pages);
+unsigned int lu_max_folio_order(void);
 void lu_give_out_pages(u64 pfn, u64 pages);
 struct folio *lu_give_out_folio(u64 pfn, unsigned int order);
 void lu_free_reserved(u64 pfn, u64 pages);
@@ -62,7 +63,6 @@ void lu_page_array_set(struct page **pages, unsigned long index, u64 pfn);
 void lu_page_array_free(struct page **pages);
 void *lu_vmap_restored(struct page **pages, unsigned int nr, unsigned int order,
 		       u16 flags);
-void lu_vunmap_restored(void *ptr);
 
 /* memblock and the boot (boot.c). */
 bool lu_firmware_says_ram(u64 start, u64 size);

@@ -77,6 +77,11 @@ bool lu_any_poisoned(u64 pfn, u64 pages)
 	return false;
 }
 
+unsigned int lu_max_folio_order(void)
+{
+	return MAX_FOLIO_ORDER;
+}
+
 /*
  * Counts pages as the page allocator's. The zones' reserves derive from that and cost a walk over
  * all zones, so they are brought up to date in steps of a pageblock or so.
@@ -104,7 +109,15 @@ void lu_give_out_pages(u64 pfn, u64 pages)
 		set_page_count(page + i, 1);
 		clear_page_tag_ref(page + i);
 	}
-	account(page, pages);
+	/* A range may touch several zones; a block of it may not. */
+	while (pages) {
+		unsigned long here = min_t(u64, pages, zone_end_pfn(page_zone(page)) - pfn);
+
+		account(page, here);
+		page += here;
+		pfn += here;
+		pages -= here;
+	}
 }
 
 /* Preserved frames become one folio with one reference. */

@@ -11,9 +11,14 @@
 #include "../../../../../mm/vmalloc.h"
 #include "glue.h"
 
-/* Flags as handed over. */
-#define LU_VM_ALLOC		0x0001
-#define LU_VM_HUGE_VMAP		0x0002
+/* Kinds of areas that can be handed over: the bit in the descriptor, and what it means here. */
+static const struct {
+	u16 handed;
+	unsigned long here;
+} kinds[] = {
+	{ 0x0001, VM_ALLOC },
+	{ 0x0002, VM_ALLOW_HUGE_VMAP },
+};
 
 /*
  * Return: 0, -EINVAL if there is no area at @ptr, -EOPNOTSUPP if it is of a kind that cannot be
@@ -22,17 +27,22 @@
 int lu_vmalloc_describe(const void *ptr, struct lu_area *area)
 {
 	struct vm_struct *vm = find_vm_area(ptr);
+	unsigned long rest;
 
 	if (!vm)
 		return -EINVAL;
-	if (vm->flags & ~(VM_ALLOC | VM_ALLOW_HUGE_VMAP))
-		return -EOPNOTSUPP;
-	area->pages = vm->pages;
-	area->nr_pages = vm->nr_pages;
-	area->order = get_vm_area_page_order(vm);
-	area->flags = (vm->flags & VM_ALLOC ? LU_VM_ALLOC : 0) |
-		      (vm->flags & VM_ALLOW_HUGE_VMAP ? LU_VM_HUGE_VMAP : 0);
-	return 0;
+	*area = (struct lu_area){
+		.pages = vm->pages,
+		.nr_pages = vm->nr_pages,
+		.order = get_vm_area_page_order(vm),
+	};
+	rest = vm->flags;
+	for (int i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (rest & kinds[i].here)
+			area->flags |= kinds[i].handed;
+		rest &= ~kinds[i].here;
+	}
+	return rest ? -EOPNOTSUPP : 0;
 }
 
 struct page *lu_area_page(const struct lu_area *area, unsigned int index)
@@ -55,53 +65,40 @@ void lu_page_array_free(struct page **pages)
 	kvfree(pages);
 }
 
+/* Address space for @bytes in mappings of @shift, not shown to anybody before it is filled. */
+static struct vm_struct *reserve_area(unsigned long bytes, unsigned int shift, u16 flags)
+{
+	unsigned long kind = VM_UNINITIALIZED;
+
+	for (int i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (flags & kinds[i].handed)
+			kind |= kinds[i].here;
+	return __get_vm_area_node(bytes, BIT(shift), shift, kind, VMALLOC_START, VMALLOC_END,
+				  NUMA_NO_NODE, GFP_KERNEL, (void *)_RET_IP_);
+}
+
 /*
  * Maps @pages, made up of contiguous blocks of @order, as a vmalloc area that vfree() will free.
  * The array becomes the area's, unless this fails.
  */
-void *lu_vmap_restored(struct page **pages, unsigned int nr, unsigned int order,
-		       u16 flags)
+void *lu_vmap_restored(struct page **pages, unsigned int nr, unsigned int order, u16 flags)
 {
+	unsigned long bytes = (unsigned long)nr << PAGE_SHIFT;
 	unsigned int shift = PAGE_SHIFT + order;
-	unsigned long vm_flags = VM_UNINITIALIZED;
-	kasan_vmalloc_flags_t kasan = KASAN_VMALLOC_PROT_NORMAL;
-	struct vm_struct *area;
-	unsigned long start;
+	struct vm_struct *area = reserve_area(bytes, shift, flags);
+	unsigned long at;
 
-	if (flags & LU_VM_ALLOC) {
-		vm_flags |= VM_ALLOC;
-		kasan |= KASAN_VMALLOC_VM_ALLOC;
-	}
-	if (flags & LU_VM_HUGE_VMAP)
-		vm_flags |= VM_ALLOW_HUGE_VMAP;
-
-	area = __get_vm_area_node((unsigned long)nr << PAGE_SHIFT, 1UL << shift, shift,
-				  vm_flags, VMALLOC_START, VMALLOC_END, NUMA_NO_NODE,
-				  GFP_KERNEL, __builtin_return_address(0));
 	if (!area)
 		return NULL;
-	start = (unsigned long)area->addr;
-	if (vmap_pages_range(start, start + get_vm_area_size(area), PAGE_KERNEL, pages,
-			     shift)) {
+	at = (unsigned long)area->addr;
+	if (vmap_pages_range(at, at + get_vm_area_size(area), PAGE_KERNEL, pages, shift)) {
 		free_vm_area(area);
 		return NULL;
 	}
 	area->pages = pages;
 	area->nr_pages = nr;
-	area->addr = kasan_unpoison_vmalloc(area->addr, (unsigned long)nr << PAGE_SHIFT,
-					    kasan);
+	area->addr = kasan_unpoison_vmalloc(area->addr, bytes, KASAN_VMALLOC_PROT_NORMAL |
+					    (area->flags & VM_ALLOC ? KASAN_VMALLOC_VM_ALLOC : 0));
 	clear_vm_uninitialized_flag(area);
 	return area->addr;
-}
-
-/* Undoes lu_vmap_restored() but leaves the pages and the array alone. */
-void lu_vunmap_restored(void *ptr)
-{
-	struct vm_struct *area = find_vm_area(ptr);
-
-	if (area) {
-		area->pages = NULL;
-		area->nr_pages = 0;
-		free_vm_area(area);
-	}
 }

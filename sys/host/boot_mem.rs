@@ -27,7 +27,11 @@ impl<T: FromZeros> BootSlice<T> {
         } else {
             with(|m| m.alloc(pages.next_power_of_two().ilog2()))?
         };
-        let pages = if early { pages } else { pages.next_power_of_two() };
+        let pages = if early {
+            pages
+        } else {
+            pages.next_power_of_two()
+        };
         Some(Self {
             items: (0..len).map(|_| T::new_zeroed()).collect(),
             frames: PageRange::new(Pfn::new(start), pages),
@@ -52,7 +56,11 @@ impl<T: FromZeros> DerefMut for BootSlice<T> {
 
 impl<T: FromZeros> Drop for BootSlice<T> {
     fn drop(&mut self) {
-        let from = if self.early { Owner::Boot } else { Owner::Kernel };
+        let from = if self.early {
+            Owner::Boot
+        } else {
+            Owner::Kernel
+        };
         with(|m| m.change(self.frames, &[from], Owner::Nobody, "free array"));
     }
 }

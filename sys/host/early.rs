@@ -5,7 +5,7 @@
 use super::machine::{with, Machine, Owner};
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::error::{Result, EINVAL};
-use crate::sys::PAGE_SHIFT;
+use crate::sys::{FRAME_WORDS, PAGE_SHIFT};
 
 /// Frames below this are low memory.
 const LOW_FRAMES: u64 = 1024;
@@ -44,11 +44,8 @@ impl Mapped {
         let range = frames(at, len);
         let mut words = Vec::new();
         for pfn in range.start.raw()..range.end.raw() {
-            let start = with(|m| m.pointer(pfn));
-            for word in 0..512 {
-                // SAFETY: A frame is 512 words of the arena, this thread's alone.
-                words.push(unsafe { start.add(word).read() });
-            }
+            let at = Pfn::new(pfn).phys();
+            with(|m| words.extend((0..FRAME_WORDS).map(|word| m.peek(at, word))));
         }
         Some(Self(words, (at.raw() % 4096) as usize, len as usize))
     }

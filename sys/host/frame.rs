@@ -23,27 +23,33 @@ impl Frame {
         Pfn::new(self.0).phys()
     }
 
+    /// The frame's memory, for libfdt.
     pub(crate) fn as_ptr(self) -> *mut c_void {
         with(|m| {
             m.check_access(self.0);
-            m.pointer(self.0).cast()
+            m.words_mut(self.0).as_mut_ptr().cast()
         })
     }
 
     /// Word number `index`; words beyond the page read as zero.
+    #[inline]
     pub(crate) fn word(self, index: usize) -> u64 {
         if index >= FRAME_WORDS {
             return 0;
         }
-        // SAFETY: The index is within the frame; the machine is this thread's alone.
-        unsafe { self.as_ptr().cast::<u64>().add(index).read() }
+        with(|m| {
+            m.check_access(self.0);
+            m.peek(self.phys(), index)
+        })
     }
 
     /// Sets a word; one beyond the page is ignored.
     pub(crate) fn set_word(self, index: usize, value: u64) {
         if index < FRAME_WORDS {
-            // SAFETY: As in `word`.
-            unsafe { self.as_ptr().cast::<u64>().add(index).write(value) }
+            with(|m| {
+                m.check_access(self.0);
+                m.poke(self.phys(), index, value);
+            });
         }
     }
 }

@@ -5,18 +5,25 @@
 //! Rules that real hardware does not enforce are enforced here, and a breach panics with the
 //! history that led there: reading a frame nobody allocated or handed over, giving a frame to a
 //! second owner, freeing one that is not owned, reserving memory that is in use.
+//!
+//! What a frame holds is kept only from when it is first written: until then, and again after a
+//! kexec that did not preserve it, it reads as poison. So an update costs what it touches, however
+//! large the machine.
 
-use std::alloc::{alloc_zeroed, dealloc, Layout};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use crate::kho::addr::{PageRange, Pfn};
+use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::sys::FRAME_WORDS;
 
 /// Events remembered for the report of a breach.
 const HISTORY: usize = 64;
 
-/// What a frame that nobody owns is filled with at a kexec.
-pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
+/// What each word of a frame reads as that was not written since the last kexec.
+const POISON: u64 = 0xdead_beef_dead_beef;
+
+/// The words of a frame.
+pub(crate) type Words = [u64; FRAME_WORDS];
 
 /// Who has a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +58,20 @@ pub(crate) struct Config {
     pub(crate) hole: u64,
 }
 
+/// Something that happened to frames.
+struct Event {
+    what: &'static str,
+    start: u64,
+    pages: u64,
+}
+
 pub(crate) struct Machine {
-    words: *mut u64,
-    layout: Layout,
+    /// What the frames hold; `None`: poison.
+    contents: Vec<Option<Box<Words>>>,
+    /// Memory for contents.
+    spare: Vec<Box<Words>>,
+    /// What each word of poison is.
+    pub(crate) blank: u64,
     pub(crate) config: Config,
     owners: Vec<Owner>,
     scratch: Vec<bool>,
@@ -61,33 +79,41 @@ pub(crate) struct Machine {
     open: Vec<bool>,
     pub(crate) scratch_only: bool,
     pub(crate) slab: bool,
+    /// What was handed over may be wrong on purpose. Before the page allocator runs, a boot that
+    /// has yet to find that out may touch free memory, and finds poison there.
+    pub(crate) hostile: bool,
     allocations: u64,
     pub(crate) faults: Faults,
     /// Where the next search for free frames starts.
     next: u64,
     log: Vec<String>,
-    history: VecDeque<String>,
+    history: VecDeque<Event>,
 }
 
 thread_local! {
-    static MACHINE: RefCell<Option<Machine>> = const { RefCell::new(None) };
+    /// Never freed: what has no destructor is found faster, and every access comes by here.
+    static MACHINE: Cell<Option<&'static RefCell<Machine>>> = const { Cell::new(None) };
 }
 
 /// Puts a new machine, with the page allocator running, in place of this thread's.
 pub(crate) fn install(config: Config) {
-    MACHINE.set(Some(Machine::new(config)));
+    let Some(machine) = MACHINE.get() else {
+        let machine = RefCell::new(Machine::new(config, Vec::new()));
+        return MACHINE.set(Some(Box::leak(Box::new(machine))));
+    };
+    let mut old = machine.borrow_mut();
+    let spare = old.scrap();
+    *old = Machine::new(config, spare);
 }
 
 /// Runs `f` on this thread's machine; makes a small one if there is none.
+#[inline]
 pub(crate) fn with<T>(f: impl FnOnce(&mut Machine) -> T) -> T {
-    MACHINE.with_borrow_mut(|machine| {
-        f(machine.get_or_insert_with(|| {
-            Machine::new(Config {
-                nodes: vec![4096],
-                hole: 16,
-            })
-        }))
-    })
+    while MACHINE.get().is_none() {
+        let (nodes, hole) = (vec![4096], 16);
+        install(Config { nodes, hole });
+    }
+    MACHINE.with(|machine| f(&mut machine.get().expect("installed").borrow_mut()))
 }
 
 /// Adds a line to the machine's log.
@@ -96,19 +122,18 @@ pub(crate) fn log(line: String) {
 }
 
 impl Machine {
-    fn new(config: Config) -> Self {
-        let frames: u64 = config.nodes.iter().sum();
-        let layout = Layout::from_size_align(frames as usize * 4096, 4096).expect("sane size");
-        // SAFETY: The layout is not empty: machines have frames.
-        let words = unsafe { alloc_zeroed(layout) }.cast();
+    fn new(config: Config, spare: Vec<Box<Words>>) -> Self {
+        let frames = config.nodes.iter().sum::<u64>() as usize;
         let mut machine = Self {
-            words,
-            layout,
-            owners: vec![Owner::Nobody; frames as usize],
-            scratch: vec![false; frames as usize],
-            open: vec![false; frames as usize],
+            contents: vec![None; frames],
+            spare,
+            blank: POISON,
+            owners: vec![Owner::Nobody; frames],
+            scratch: vec![false; frames],
+            open: vec![false; frames],
             scratch_only: false,
             slab: true,
+            hostile: false,
             allocations: 0,
             faults: Faults::default(),
             next: config.hole,
@@ -116,8 +141,14 @@ impl Machine {
             history: VecDeque::new(),
             config,
         };
-        machine.note("cold boot".into());
+        machine.note("cold boot", 0, 0);
         machine
+    }
+
+    /// Memory that another machine can use.
+    fn scrap(&mut self) -> Vec<Box<Words>> {
+        self.spare.extend(self.contents.drain(..).flatten());
+        std::mem::take(&mut self.spare)
     }
 
     pub(crate) fn frames(&self) -> u64 {
@@ -134,20 +165,21 @@ impl Machine {
         self.allocations
     }
 
-    fn note(&mut self, event: String) {
+    fn note(&mut self, what: &'static str, start: u64, pages: u64) {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(event);
+        self.history.push_back(Event { what, start, pages });
     }
 
+    #[cold]
     fn breach(&self, what: &str, pfn: u64) -> ! {
         let owner = self.owners.get(pfn as usize);
-        let history: Vec<&str> = self.history.iter().map(String::as_str).collect();
-        panic!(
-            "{what}: frame {pfn:#x}, owner {owner:?}\nhistory:\n  {}",
-            history.join("\n  ")
-        );
+        let mut history = String::new();
+        for Event { what, start, pages } in &self.history {
+            history += &format!("\n  {what}: {start:#x}+{pages:#x}");
+        }
+        panic!("{what}: frame {pfn:#x}, owner {owner:?}\nhistory:{history}");
     }
 
     pub(crate) fn owner(&self, pfn: u64) -> Owner {
@@ -175,31 +207,57 @@ impl Machine {
 
     pub(crate) fn node_range(&self, node: usize) -> PageRange {
         let start: u64 = self.config.nodes.iter().take(node).sum();
-        PageRange::new(Pfn::new(start), self.config.nodes.get(node).copied().unwrap_or(0))
+        PageRange::new(
+            Pfn::new(start),
+            self.config.nodes.get(node).copied().unwrap_or(0),
+        )
     }
 
-    /// A pointer to a frame's memory.
-    pub(crate) fn pointer(&self, pfn: u64) -> *mut u64 {
+    /// What a frame holds, for writing, whoever owns it: for the test that plays the hardware.
+    pub(crate) fn words_mut(&mut self, pfn: u64) -> &mut Words {
         if pfn >= self.frames() {
             self.breach("no such frame", pfn);
         }
-        self.words.wrapping_add(pfn as usize * 512)
+        let (spare, blank) = (&mut self.spare, self.blank);
+        self.contents[pfn as usize].get_or_insert_with(|| {
+            let mut words = spare.pop().unwrap_or_else(|| Box::new([0; FRAME_WORDS]));
+            words.fill(blank);
+            words
+        })
     }
 
-    /// Access checks of a read or write.
+    /// A word of memory, whoever owns it.
+    #[inline]
+    pub(crate) fn peek(&self, at: PhysAddr, word: usize) -> u64 {
+        let pfn = at.pfn().raw();
+        match self.contents.get(pfn as usize) {
+            Some(words) => words.as_ref().map_or(self.blank, |words| words[word]),
+            None => self.breach("no such frame", pfn),
+        }
+    }
+
+    /// Overwrites a word of memory, whoever owns it.
+    pub(crate) fn poke(&mut self, at: PhysAddr, word: usize, value: u64) {
+        self.words_mut(at.pfn().raw())[word] = value;
+    }
+
+    /// Access checks of a read or write by the kernel that runs.
+    #[inline]
     pub(crate) fn check_access(&self, pfn: u64) {
-        if self.owner(pfn) == Owner::Nobody {
+        if self.owner(pfn) == Owner::Nobody && (self.slab || !self.hostile) {
             self.breach("access to memory that nobody owns", pfn);
         }
     }
 
     /// Hands frames from one owner to another.
-    pub(crate) fn change(&mut self, range: PageRange, from: &[Owner], to: Owner, why: &str) {
-        self.note(format!(
-            "{why}: {:#x}+{:#x}",
-            range.start.raw(),
-            range.pages()
-        ));
+    pub(crate) fn change(
+        &mut self,
+        range: PageRange,
+        from: &[Owner],
+        to: Owner,
+        why: &'static str,
+    ) {
+        self.note(why, range.start.raw(), range.pages());
         for pfn in range.start.raw()..range.end.raw() {
             if !from.contains(&self.owner(pfn)) {
                 self.breach(why, pfn);
@@ -208,14 +266,13 @@ impl Machine {
         }
     }
 
-    pub(crate) fn fill(&mut self, range: PageRange, value: u64) {
-        for pfn in range.start.raw()..range.end.raw() {
-            let start = self.pointer(pfn);
-            for word in 0..512 {
-                // SAFETY: A frame is 512 words of the arena.
-                unsafe { start.add(word).write(value) };
-            }
-        }
+    fn zero(&mut self, range: PageRange) {
+        (range.start.raw()..range.end.raw()).for_each(|pfn| self.words_mut(pfn).fill(0));
+    }
+
+    /// What was there is lost.
+    fn poison(&mut self, pfn: u64) {
+        self.spare.extend(self.contents[pfn as usize].take());
     }
 
     pub(crate) fn in_scratch(&self, pfn: u64) -> bool {
@@ -231,7 +288,7 @@ impl Machine {
 
     pub(crate) fn mark_open(&mut self, range: PageRange) {
         for pfn in range.start.raw().max(self.config.hole)..range.end.raw().min(self.frames()) {
-            if self.owner(pfn) == Owner::Left {
+            if self.owner(pfn) == Owner::Left && !self.hostile {
                 self.breach("opened memory that the previous kernel left", pfn);
             }
             self.open[pfn as usize] = true;
@@ -248,7 +305,7 @@ impl Machine {
     /// Allocates zeroed frames, naturally aligned, outside scratch once the page allocator runs.
     pub(crate) fn alloc(&mut self, order: u32) -> Option<u64> {
         if self.fails() {
-            self.note(format!("allocation of order {order} fails"));
+            self.note("failed allocation", 0, 1 << order);
             return None;
         }
         let pages = 1 << order;
@@ -258,7 +315,7 @@ impl Machine {
         let start = self.search(pages, pages, usable)?;
         let range = PageRange::new(Pfn::new(start), pages);
         self.change(range, &[Owner::Nobody], Owner::Kernel, "allocate");
-        self.fill(range, 0);
+        self.zero(range);
         Some(start)
     }
 
@@ -276,15 +333,22 @@ impl Machine {
         let start = self.search(pages, align, usable)?;
         let range = PageRange::new(Pfn::new(start), pages);
         self.change(range, &[Owner::Nobody], Owner::Boot, "reserve");
-        self.fill(range, 0);
+        self.zero(range);
         Some(start)
     }
 
     /// The first run of usable frames from where the last search ended, then from the start.
-    fn search(&mut self, pages: u64, align: u64, usable: impl Fn(&Self, u64) -> bool) -> Option<u64> {
+    fn search(
+        &mut self,
+        pages: u64,
+        align: u64,
+        usable: impl Fn(&Self, u64) -> bool,
+    ) -> Option<u64> {
         let total = self.frames();
         let from = self.next.next_multiple_of(align);
-        let mut starts = (from..total).chain(0..from.min(total)).step_by(align as usize);
+        let mut starts = (from..total)
+            .chain(0..from.min(total))
+            .step_by(align as usize);
         let found = starts.find(|&start| {
             start % align == 0
                 && start + pages <= total
@@ -297,7 +361,7 @@ impl Machine {
     /// Replaces the running kernel: what is in `left` stays, scratch is free, and everything else
     /// is poisoned. memblock runs again, the page allocator does not yet.
     pub(crate) fn kexec(&mut self, left: &[u64]) {
-        self.note("kexec".into());
+        self.note("kexec", 0, 0);
         self.owners.fill(Owner::Nobody);
         for &pfn in left {
             if self.in_scratch(pfn) {
@@ -305,9 +369,9 @@ impl Machine {
             }
             self.owners[pfn as usize] = Owner::Left;
         }
-        for pfn in self.config.hole..self.frames() {
+        for pfn in 0..self.frames() {
             if self.owner(pfn) == Owner::Nobody {
-                self.fill(PageRange::new(Pfn::new(pfn), 1), POISON);
+                self.poison(pfn);
             }
         }
         self.scratch.fill(false);
@@ -319,14 +383,14 @@ impl Machine {
 
     /// The page allocator takes over: what memblock had allocated and not freed stays reserved.
     pub(crate) fn start_page_allocator(&mut self) {
-        self.note("page allocator starts".into());
+        self.note("page allocator starts", 0, 0);
         self.slab = true;
         self.scratch_only = false;
         for pfn in 0..self.frames() {
             if self.owner(pfn) == Owner::Left {
                 // Forgotten by the boot code: free, as real memory would be.
                 self.owners[pfn as usize] = Owner::Nobody;
-                self.fill(PageRange::new(Pfn::new(pfn), 1), POISON);
+                self.poison(pfn);
             }
         }
     }
@@ -334,12 +398,5 @@ impl Machine {
     /// How many frames have that owner.
     pub(crate) fn count(&self, owner: Owner) -> u64 {
         self.owners.iter().filter(|&&o| o == owner).count() as u64
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // SAFETY: Allocated in `new` with this layout.
-        unsafe { dealloc(self.words.cast(), self.layout) };
     }
 }

@@ -32,7 +32,14 @@ impl NodeStore for ReservedNodes {
 
     fn free(&mut self, node: Frame) {
         let frame = PageRange::new(node.phys().pfn(), 1);
-        with(|m| m.change(frame, &[Owner::Waiting], Owner::Nobody, "free incoming node"));
+        with(|m| {
+            m.change(
+                frame,
+                &[Owner::Waiting],
+                Owner::Nobody,
+                "free incoming node",
+            )
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 
 use super::{early, glue, state, Frame};
 use crate::kho::addr::{Order, PhysAddr};
-use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
+use crate::kho::boot::{forget_header, judge_header, judge_subtrees, Handover, Refusal};
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
@@ -33,13 +33,13 @@ unsafe extern "C" fn lu_parse_scratch(arg: *const c_char) -> c_int {
         Ok(sizing) => {
             state::set_sizing(sizing);
             match sizing {
-                Sizing::Percent(percent) => pr_notice!("scratch scale is {percent}%\n"),
+                Sizing::Percent(percent) => pr_notice!("scratch: {percent}% of early memory\n"),
                 Sizing::Bytes {
                     low,
                     global,
                     per_node,
                 } => pr_notice!(
-                    "scratch areas: lowmem: {}MiB global: {}MiB pernode: {}MiB\n",
+                    "scratch: {} MiB low, {} MiB anywhere, {} MiB a node\n",
                     low >> 20,
                     global >> 20,
                     per_node >> 20
@@ -62,7 +62,7 @@ extern "C" fn kho_populate(fdt_phys: u64, fdt_len: u64, scratch_phys: u64, scrat
     match judge_header(fdt, fdt_len, list, scratch_len, &state::SCRATCH) {
         Ok(()) => {
             state::set_handed_over(Some(fdt));
-            pr_info!("found kexec handover data.\n");
+            pr_info!("a handover arrived at {fdt_phys:#x}\n");
         }
         Err(why) => pr_warn!("handover at {fdt_phys:#x} refused, booting without it: {why}\n"),
     }
@@ -99,7 +99,7 @@ extern "C" fn kho_memory_init() {
     // SAFETY: Reads a variable.
     if unsafe { glue::lu_is_kdump() } {
         state::set_enabled(false);
-        pr_info!("disabled in the kdump kernel\n");
+        pr_info!("off: this is a crash kernel\n");
         return;
     }
     state::set_early_bytes(early::kernel_bytes(early::Where::Anywhere));
@@ -117,7 +117,7 @@ extern "C" fn kho_memory_init() {
         match state::SCRATCH.reserve(state::sizing()) {
             Ok(()) => state::set_scratch_reserved(),
             Err(_) => {
-                pr_warn!("Failed to reserve scratch area, disabling kexec handover\n");
+                pr_warn!("off: there is no room for scratch\n");
                 state::set_enabled(false);
             }
         }
@@ -140,6 +140,9 @@ extern "C" fn lu_settle() -> c_int {
 /// Allocators and file systems are there: sets up what will be handed over.
 #[no_mangle]
 extern "C" fn lu_init() -> c_int {
+    if let Some(fdt) = state::incoming_fdt() {
+        judge_subtrees(&fdt);
+    }
     if !state::enabled() {
         return 0;
     }
@@ -182,7 +185,9 @@ extern "C" fn lu_init() -> c_int {
 fn incoming_metadata() -> Option<Metadata> {
     let fdt = state::incoming_fdt()?;
     let blob = crate::kho::boot::subtree(&fdt, metadata::NAME).ok()?;
-    let page = Frame::at(PhysAddr::new(blob.data.raw() & !(kernel::page::PAGE_SIZE as u64 - 1)))?;
+    let page = Frame::at(PhysAddr::new(
+        blob.data.raw() & !(kernel::page::PAGE_SIZE as u64 - 1),
+    ))?;
     // A page's worth is enough: the record is shorter, and page-aligned in every writer known.
     let mut bytes = [0; metadata::LEN];
     let skip = (blob.data.raw() % kernel::page::PAGE_SIZE as u64) as usize;
@@ -206,7 +211,9 @@ fn publish_metadata() {
     let published = BuddyNodes.alloc().ok_or(ENOMEM).and_then(|page| {
         for (i, chunk) in record.chunks(8).enumerate() {
             let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            word.iter_mut()
+                .zip(chunk)
+                .for_each(|(to, from)| *to = *from);
             page.set_word(i, u64::from_ne_bytes(word));
         }
         let pfn = page.phys().pfn();
@@ -227,7 +234,7 @@ fn publish_metadata() {
         Ok(at) => super::debugfs::add_outgoing(metadata::NAME, at, record.len()),
         #[cfg(not(CONFIG_KEXEC_HANDOVER_DEBUGFS))]
         Ok(_) => {}
-        Err(err) => pr_warn!("failed to initialize kexec-metadata subtree: {err:?}\n"),
+        Err(err) => pr_warn!("the next kernel will not know this one's release: {err:?}\n"),
     }
 }
 

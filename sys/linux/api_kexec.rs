@@ -39,16 +39,16 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         None => return EINVAL.to_errno(),
     };
     let list = state::SCRATCH.entries();
-    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+    #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
     let list = super::corrupt::spoilt_list().unwrap_or(list);
     let bytes = size_of_val(list);
     let mut buffer = bindings::kexec_buf {
         image,
         buffer: list.as_ptr().cast_mut().cast(),
-        bufsz: bytes as _,
-        mem: bindings::KEXEC_BUF_MEM_UNKNOWN as _,
-        memsz: bytes as _,
-        buf_align: LIST_ALIGN as _,
+        bufsz: bytes,
+        mem: bindings::KEXEC_BUF_MEM_UNKNOWN as c_ulong,
+        memsz: bytes,
+        buf_align: LIST_ALIGN,
         buf_max: c_ulong::MAX,
         top_down: true,
         ..Default::default()
@@ -60,7 +60,7 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
             return err;
         }
         (*image).kho.fdt = fdt.raw();
-        let segments = (*image).nr_segments as usize;
+        let segments = (*image).nr_segments;
         let segment = &raw mut (*image).segment;
         (*image).kho.scratch = segment
             .cast::<bindings::kexec_segment>()

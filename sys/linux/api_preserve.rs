@@ -32,7 +32,10 @@ fn errno(result: Result) -> c_int {
 }
 
 fn warn_not_preserved(pfn: Pfn) {
-    pr_warn!("unpreserve of memory that is not preserved, at {:#x}\n", pfn.phys().raw());
+    pr_warn!(
+        "unpreserve of memory that is not preserved, at {:#x}\n",
+        pfn.phys().raw()
+    );
 }
 
 /// The block a folio is.
@@ -124,11 +127,10 @@ unsafe extern "C" fn kho_preserve_vmalloc(
     preservation: *mut bindings::kho_vmalloc,
 ) -> c_int {
     // SAFETY: By the caller's promise.
-    let preserved = unsafe { VmArea::at(ptr) }.and_then(|area| {
-        with_outgoing(|out| vmalloc::preserve(out, &area, area.flags()))
-    });
+    let preserved = unsafe { VmArea::at(ptr) }
+        .and_then(|area| with_outgoing(|out| vmalloc::preserve(out, &area, area.flags())));
     errno(preserved.map(|descriptor| {
-        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+        #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
         super::corrupt::remember_chain(descriptor.first);
         // SAFETY: By the caller's promise.
         unsafe { vmalloc_area::store(preservation, &descriptor) }
@@ -161,13 +163,13 @@ fn alloc_preserve(size: usize) -> Result<*mut c_void> {
         _ => return Err(E2BIG),
     }
     // SAFETY: The size was checked.
-    let folio = unsafe { glue::lu_folio_alloc(size as _) };
+    let folio = unsafe { glue::lu_folio_alloc(size) };
     if folio.is_null() {
         return Err(ENOMEM);
     }
     // SAFETY: A folio just allocated.
-    let preserved = unsafe { block_of(folio.cast()) }
-        .and_then(|(pfn, order)| preserve_block(pfn, order));
+    let preserved =
+        unsafe { block_of(folio.cast()) }.and_then(|(pfn, order)| preserve_block(pfn, order));
     // SAFETY: As above; on failure nobody else knows of it.
     unsafe {
         if let Err(err) = preserved {

@@ -10,13 +10,13 @@ use kernel::prelude::*;
 
 use super::{glue, Frame};
 use crate::kho::addr::PhysAddr;
-use crate::kho::key::Run;
+use crate::kho::key::{Run, KEY_BITS};
 use crate::kho::tree::{NodeStore, Tree, Visitor};
 
 /// Nodes from whichever allocator runs at the time.
 struct Nodes;
 
-const NODE_BYTES: c_ulong = kernel::page::PAGE_SIZE as _;
+const NODE_BYTES: c_ulong = kernel::page::PAGE_SIZE;
 
 impl NodeStore for Nodes {
     fn alloc(&mut self) -> Option<Frame> {
@@ -48,7 +48,10 @@ impl NodeStore for Nodes {
 /// # Safety
 ///
 /// `tree` was initialised by [`kho_radix_init_tree`] or statically.
-unsafe fn with_tree<T>(tree: *mut bindings::kho_radix_tree, f: impl FnOnce(Tree) -> T) -> Option<T> {
+unsafe fn with_tree<T>(
+    tree: *mut bindings::kho_radix_tree,
+    f: impl FnOnce(Tree) -> T,
+) -> Option<T> {
     // SAFETY: By the caller's promise.
     unsafe {
         bindings::mutex_lock(&raw mut (*tree).lock);
@@ -71,10 +74,7 @@ const fn one(key: c_ulong) -> Run {
 ///
 /// `tree` is an initialised tree.
 #[export]
-unsafe extern "C" fn kho_radix_add_key(
-    tree: *mut bindings::kho_radix_tree,
-    key: c_ulong,
-) -> c_int {
+unsafe extern "C" fn kho_radix_add_key(tree: *mut bindings::kho_radix_tree, key: c_ulong) -> c_int {
     // SAFETY: By the caller's promise.
     match unsafe { with_tree(tree, |tree| tree.insert(one(key), &mut Nodes)) } {
         Some(Ok(())) => 0,
@@ -90,7 +90,7 @@ unsafe extern "C" fn kho_radix_add_key(
 unsafe extern "C" fn kho_radix_del_key(tree: *mut bindings::kho_radix_tree, key: c_ulong) {
     // SAFETY: By the caller's promise.
     let removed = unsafe { with_tree(tree, |tree| tree.remove(one(key), &mut Nodes)) };
-    if removed == Some(0) {
+    if removed == Some(0) && key >> KEY_BITS == 0 {
         pr_warn!("key {key:#x} is not in the tree it is removed from\n");
     }
 }

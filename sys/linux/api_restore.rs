@@ -4,6 +4,7 @@
 
 use core::ffi::c_void;
 use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use kernel::bindings;
 use kernel::prelude::*;
@@ -21,7 +22,14 @@ fn with_incoming<T>(f: impl FnOnce(&mut Incoming) -> Option<T>) -> Option<T> {
     f(state::INCOMING.lock().as_mut()?)
 }
 
+/// Refusals that are logged; a list of bad addresses must not flood the log.
+const LOGGED: u32 = 32;
+
 fn refused(what: &str, at: PhysAddr) {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if COUNT.fetch_add(1, Ordering::Relaxed) >= LOGGED {
+        return;
+    }
     pr_warn!(
         "cannot restore {what} at {:#x}: not preserved, or restored before\n",
         at.raw()
@@ -36,6 +44,11 @@ extern "C" fn kho_restore_folio(phys: u64) -> *mut bindings::folio {
         .then(|| with_incoming(|incoming| incoming.claim_block(at.pfn())));
     match claimed.flatten() {
         Some(order) => {
+            // SAFETY: No preconditions.
+            if order.raw() > unsafe { glue::lu_max_folio_order() } {
+                pr_err!("block at {phys:#x} is too large for a folio and stays out of use\n");
+                return null_mut();
+            }
             let folio = pages::give_out_folio(at.pfn(), order);
             if folio.is_null() {
                 pr_err!("memory at {phys:#x} has gone bad and stays out of use\n");
@@ -54,6 +67,7 @@ extern "C" fn kho_restore_pages(phys: u64, nr_pages: c_ulong) -> *mut bindings::
     let at = PhysAddr::new(phys);
     let range = PageRange::new(at.pfn(), nr_pages as u64);
     let claimed = at.is_page_aligned()
+        && !range.is_empty()
         && with_incoming(|incoming| incoming.claim_pages(range).then_some(())).is_some();
     if !claimed {
         refused("pages", at);
@@ -102,47 +116,59 @@ unsafe extern "C" fn kho_restore_vmalloc(
     })
 }
 
-/// Checks everything, maps it, and only then claims the memory: a failure before that loses none.
+/// Claims everything, maps it, and only then makes the claim final: a failure before loses nothing.
 fn restore_vmalloc(descriptor: &Descriptor) -> Result<*mut c_void> {
     if descriptor.flags & !VMALLOC_FLAGS != 0 {
         return Err(EINVAL);
     }
-    let checked = with_incoming(|incoming| Some(Chain::check(incoming, descriptor)));
-    let chain = checked.ok_or(EINVAL)??;
-    let nr = descriptor.total_pages;
-    let array = PageArray::new(nr.into()).ok_or(ENOMEM)?;
-    let order = chain.order();
-    let blocks = || {
-        chain
-            .blocks()
-            .map(|pfn| PageRange::new(pfn, order.pages()))
+    let claimed = with_incoming(|incoming| Some(Chain::claim(incoming, descriptor)));
+    let chain = claimed.ok_or(EINVAL)??;
+    let mapped = match map(&chain, descriptor) {
+        Ok(mapped) => mapped,
+        Err(err) => {
+            with_incoming(|incoming| chain.unclaim(incoming).ok());
+            return Err(err);
+        }
     };
-    let frames = blocks().flat_map(|block| (0..block.pages()).map(move |i| block.start.plus(i)));
-    for (index, pfn) in frames.enumerate().take(nr as usize) {
-        array.set(index, pfn);
+    with_incoming(|incoming| {
+        chain.finish(incoming);
+        Some(())
+    });
+    let order = chain.order();
+    for block in chain.blocks() {
+        // Found to be good by `map`.
+        pages::give_out_pages(PageRange::new(block, order.pages()));
     }
-    // SAFETY: The array has `nr` struct pages in blocks of `order`, as the chain was checked.
-    let mapped =
-        unsafe { glue::lu_vmap_restored(array.0, nr, order.raw(), descriptor.flags) };
-    if mapped.is_null() {
-        return Err(ENOMEM);
-    }
-    let claimed = with_incoming(|incoming| chain.claim(incoming).ok()).is_some()
-        && blocks().fold(true, |good, block| pages::give_out_pages(block) && good);
-    if !claimed {
-        // SAFETY: Mapped above, used by nobody.
-        unsafe { glue::lu_vunmap_restored(mapped) };
-        return Err(EINVAL);
-    }
-    // The area owns the array now.
-    core::mem::forget(array);
     for chunk in chain.into_chunks() {
-        let range = PageRange::new(chunk, 1);
-        if pages::give_out_pages(range) {
+        if pages::give_out_pages(PageRange::new(chunk, 1)) {
             // SAFETY: The chunk was claimed and given out above: this is the only reference.
             unsafe { glue::lu_free_page(glue::lu_phys_to_virt(chunk.phys().raw())) };
         }
     }
+    Ok(mapped)
+}
+
+/// Maps the blocks of a claimed chain as a vmalloc area.
+fn map(chain: &Chain, descriptor: &Descriptor) -> Result<*mut c_void> {
+    let (order, nr) = (chain.order(), descriptor.total_pages);
+    let array = PageArray::new(nr.into()).ok_or(ENOMEM)?;
+    let mut index = 0;
+    for block in chain.blocks() {
+        if pages::any_poisoned(PageRange::new(block, order.pages())) {
+            return Err(EIO);
+        }
+        for i in 0..order.pages() {
+            array.set(index, block.plus(i));
+            index += 1;
+        }
+    }
+    // SAFETY: The array has `nr` struct pages in blocks of `order`: the claim counted them.
+    let mapped = unsafe { glue::lu_vmap_restored(array.0, nr, order.raw(), descriptor.flags) };
+    if mapped.is_null() {
+        return Err(ENOMEM);
+    }
+    // The area owns the array now.
+    core::mem::forget(array);
     Ok(mapped)
 }
 
@@ -152,14 +178,14 @@ struct PageArray(*mut *mut glue::page, u64);
 impl PageArray {
     fn new(nr: u64) -> Option<Self> {
         // SAFETY: No preconditions.
-        let array = unsafe { glue::lu_page_array_alloc(nr as _) };
+        let array = unsafe { glue::lu_page_array_alloc(nr as usize) };
         (!array.is_null()).then_some(Self(array, nr))
     }
 
     fn set(&self, index: usize, pfn: Pfn) {
         if (index as u64) < self.1 {
             // SAFETY: The index was checked; the frame is of the incoming tree.
-            unsafe { glue::lu_page_array_set(self.0, index as _, pfn.raw()) };
+            unsafe { glue::lu_page_array_set(self.0, index, pfn.raw()) };
         }
     }
 }

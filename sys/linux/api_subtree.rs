@@ -14,11 +14,7 @@ use crate::kho::boot::subtree;
 ///
 /// `name` is a C string, `blob` an address in the direct map.
 #[export]
-unsafe extern "C" fn kho_add_subtree(
-    name: *const c_char,
-    blob: *mut c_void,
-    size: usize,
-) -> c_int {
+unsafe extern "C" fn kho_add_subtree(name: *const c_char, blob: *mut c_void, size: usize) -> c_int {
     // SAFETY: By the caller's promise.
     let (name, at) = unsafe { (CStr::from_char_ptr(name), glue::lu_virt_to_phys(blob)) };
     let at = PhysAddr::new(at);

@@ -32,7 +32,7 @@ impl<T: FromZeros> BootSlice<T> {
             return None;
         }
         // SAFETY: No preconditions; both allocators align to at least a word, as `T`s here need.
-        let memory = unsafe { glue::lu_boot_alloc(bytes as _) };
+        let memory = unsafe { glue::lu_boot_alloc(bytes) };
         const { assert!(align_of::<T>() <= 8) };
         Some(Self {
             start: NonNull::new(memory.cast())?,
@@ -62,6 +62,6 @@ impl<T: FromZeros> Drop for BootSlice<T> {
     fn drop(&mut self) {
         let bytes = self.len * size_of::<T>();
         // SAFETY: Allocated in `new` with this size from this allocator.
-        unsafe { glue::lu_boot_free(self.start.as_ptr().cast(), bytes as _, self.from_slab) }
+        unsafe { glue::lu_boot_free(self.start.as_ptr().cast(), bytes, self.from_slab) }
     }
 }

@@ -10,27 +10,26 @@ use kernel::uaccess::UserSliceWriter;
 
 use super::{glue, state};
 use crate::kho::addr::PhysAddr;
-use crate::kho::fdt::subtrees;
+use crate::kho::fdt::names;
 
 global_lock! {
     // SAFETY: `state::init_locks` runs before any other code that takes it.
     pub(super) unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
 }
 
+/// A file that is there as long as this lives.
+type Shown<T> = Pin<KBox<File<T>>>;
+
 /// The directory tree. Dropping a part removes it.
 pub(super) struct Tree {
     /// Subtrees that will be handed over, by the address of their blob.
-    outgoing: KVec<(PhysAddr, Pin<KBox<File<Blob>>>)>,
+    outgoing: KVec<(PhysAddr, Shown<Blob>)>,
     outgoing_dir: Dir,
-    _incoming: KVec<Pin<KBox<File<Blob>>>>,
-    _files: (
-        Pin<KBox<File<RootFdt>>>,
-        Pin<KBox<File<()>>>,
-        Pin<KBox<File<()>>>,
-    ),
+    _incoming: KVec<Shown<Blob>>,
+    _files: (Shown<RootFdt>, Shown<()>, Shown<()>),
     _dirs: [Dir; 4],
     #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
-    _corrupt: Pin<KBox<File<()>>>,
+    _corrupt: Shown<()>,
 }
 
 /// Preserved memory shown as it is.
@@ -126,8 +125,7 @@ fn build() -> Result<Tree> {
             )?,
             GFP_KERNEL,
         )?;
-        for (name, _) in subtrees(&fdt) {
-            // Once more by name, for the check of where it points.
+        for name in names(&fdt) {
             let Ok(found) = crate::kho::boot::subtree(&fdt, name) else {
                 continue;
             };

@@ -46,9 +46,7 @@ pub(crate) struct Mapped {
 impl Mapped {
     /// Maps bytes for reading; `None` if they are none, too many, or cannot be.
     pub(crate) fn new(at: PhysAddr, len: u64) -> Option<Self> {
-        let sane = at.raw() != 0
-            && (1..=MAX_MAPPED).contains(&len)
-            && firmware_says_ram(at, len);
+        let sane = at.raw() != 0 && (1..=MAX_MAPPED).contains(&len) && firmware_says_ram(at, len);
         if !sane {
             return None;
         }

@@ -10,7 +10,7 @@ mod api_radix;
 mod api_restore;
 mod api_subtree;
 pub(crate) mod boot_mem;
-#[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
+#[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
 mod corrupt;
 #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
 mod debugfs;
@@ -41,7 +41,10 @@ pub(crate) const SCRATCH_ALIGN: u64 =
 )]
 pub(crate) mod glue {
     use kernel::ffi;
-    include!(concat!(env!("OBJTREE"), "/kernel/liveupdate/rust/sys/c/glue.rs"));
+    include!(concat!(
+        env!("OBJTREE"),
+        "/kernel/liveupdate/rust/sys/c/glue.rs"
+    ));
 }
 
 /// Error numbers.

@@ -58,27 +58,29 @@ pub(crate) fn init_reserved(range: PageRange) {
     unsafe { glue::lu_init_reserved(range.start.raw(), range.pages()) }
 }
 
+/// Whether any of the frames is known to be bad memory.
+pub(crate) fn any_poisoned(range: PageRange) -> bool {
+    // SAFETY: The frames have struct pages, as they are of the incoming tree.
+    unsafe { glue::lu_any_poisoned(range.start.raw(), range.pages()) }
+}
+
 /// Makes claimed frames order-0 pages with a reference each. False, and they stay out of use, if
 /// one of them is known to be bad memory.
 pub(crate) fn give_out_pages(range: PageRange) -> bool {
+    if any_poisoned(range) {
+        return false;
+    }
     // SAFETY: The frames were claimed from the incoming tree: their struct pages are valid and
     // nobody else uses them.
-    unsafe {
-        if glue::lu_any_poisoned(range.start.raw(), range.pages()) {
-            return false;
-        }
-        glue::lu_give_out_pages(range.start.raw(), range.pages());
-    }
+    unsafe { glue::lu_give_out_pages(range.start.raw(), range.pages()) };
     true
 }
 
 /// Makes a claimed block one folio; null if it is known to be bad memory.
 pub(crate) fn give_out_folio(pfn: Pfn, order: Order) -> *mut glue::folio {
-    // SAFETY: As in `give_out_pages`.
-    unsafe {
-        if glue::lu_any_poisoned(pfn.raw(), order.pages()) {
-            return core::ptr::null_mut();
-        }
-        glue::lu_give_out_folio(pfn.raw(), order.raw())
+    if any_poisoned(PageRange::new(pfn, order.pages())) {
+        return core::ptr::null_mut();
     }
+    // SAFETY: As in `give_out_pages`.
+    unsafe { glue::lu_give_out_folio(pfn.raw(), order.raw()) }
 }

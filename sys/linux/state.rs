@@ -3,7 +3,7 @@
 //! The state of this kernel's KHO, and the locks around it.
 //!
 //! Lock order: `HANDOVER` before `INCOMING`; `OUTGOING` and `DEBUGFS` are never held with another.
-//! `INCOMING` is a spinlock: what it covers does not sleep.
+//! All may sleep: so do all callers of the C API that restores memory.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -38,7 +38,11 @@ static EARLY_BYTES: AtomicU64 = AtomicU64::new(0);
 /// `kho_scratch=` as parsed: whether sizes, then the percentage or three sizes.
 static SIZING: (AtomicBool, [AtomicU64; 3]) = (
     AtomicBool::new(false),
-    [AtomicU64::new(u64::MAX), AtomicU64::new(0), AtomicU64::new(0)],
+    [
+        AtomicU64::new(u64::MAX),
+        AtomicU64::new(0),
+        AtomicU64::new(0),
+    ],
 );
 
 /// Scratch areas of this machine.
@@ -51,7 +55,7 @@ global_lock! {
 
 global_lock! {
     // SAFETY: As above.
-    pub(super) unsafe(uninit) static INCOMING: SpinLock<Option<Incoming>> = None;
+    pub(super) unsafe(uninit) static INCOMING: Mutex<Option<Incoming>> = None;
 }
 
 global_lock! {

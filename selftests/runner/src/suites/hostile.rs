@@ -47,11 +47,8 @@ const CASES: &[Case] = &[
     refused("overlapping-blocks", "is preserved twice"),
     refused("scratch-past-ram", "is not RAM"),
     one_item("vmalloc-cycle", "cannot restore vmalloc area"),
-    one_item(
-        "unterminated-release",
-        "release string is not terminated",
-    ),
-    one_item("wild-subtree", "subtree points outside memory"),
+    one_item("unterminated-release", "release string is not terminated"),
+    one_item("wild-subtree", "points outside memory"),
 ];
 
 /// What concerns block sets: mainline's LUO, which sits on top for now, answers with a panic whoever
@@ -112,7 +109,10 @@ pub fn all(lab: &Lab, name: &str) -> Result<Played> {
 /// Every case, and those of block sets, on our kernel and on mainline's.
 pub fn table(lab: &Lab) -> Result<bool> {
     println!("{:<22} {:<44} mainline", "corruption", "ours");
-    let names = CASES.iter().map(|case| case.name).chain(BLOCKS.iter().copied());
+    let names = CASES
+        .iter()
+        .map(|case| case.name)
+        .chain(BLOCKS.iter().copied());
     for damage in names {
         let mut found = Vec::new();
         for receiver in [Ours, Mainline] {

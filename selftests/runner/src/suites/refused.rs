@@ -85,7 +85,7 @@ pub fn kdump(lab: &Lab, name: &str) -> Result<Played> {
         &outcome,
         1,
         "the crash kernel says that KHO is disabled",
-        &["disabled in the kdump kernel"],
+        &["off: this is a crash kernel"],
     ));
     checks.push(Check::new(
         "the crash kernel has no /dev/liveupdate",

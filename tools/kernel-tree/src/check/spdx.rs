@@ -11,7 +11,7 @@ use super::Finding;
 const EXCEPT: [&str; 2] = ["Cargo.lock", ".gitignore"];
 
 /// Folders whose files are data.
-const DATA: [&str; 3] = ["golden", "goldens", "proptest-regressions"];
+const DATA: [&str; 4] = ["golden", "goldens", "proptest-regressions", "corpus"];
 
 pub(super) fn check(root: &Path) -> Finding {
     let out = Command::new("git")
