@@ -252,25 +252,31 @@ impl Sample {
         });
     }
 
-    /// Hands it over with `damage` done to it, boots, takes what can be had, and shows that the
-    /// machine is none the worse for it.
-    pub(crate) fn boot(&self, handed: Handed, damage: impl FnOnce(&Self)) -> Found {
+    /// Hands it over with `damage` done to it, boots, and takes what can be had.
+    fn boot_once(&self, handed: Handed, damage: impl FnOnce(&Self)) -> (Kernel, Found) {
         self.hand_over();
         damage(self);
         let (mut kernel, refused) = Kernel::warm(handed);
-        let found = match refused {
-            Some(why) => {
-                assert!(kernel.incoming.is_none());
-                assert_eq!(with(|m| m.count(Owner::Left)), 0);
-                Found::Refused(why)
-            }
-            None => {
-                let idle = owned();
-                let found = survey(&mut kernel, self, handed);
-                assert_eq!(owned(), idle, "something is kept by nobody");
-                found
-            }
-        };
+        if let Some(why) = refused {
+            assert!(kernel.incoming.is_none());
+            assert_eq!(with(|m| m.count(Owner::Left)), 0);
+            return (kernel, Found::Refused(why));
+        }
+        let idle = owned();
+        let found = survey(&mut kernel, self, handed);
+        assert_eq!(owned(), idle, "something is kept by nobody");
+        (kernel, found)
+    }
+
+    /// As [`Self::boot`], for those in a hurry.
+    pub(crate) fn boot_only(&self, damage: impl FnOnce(&Self)) {
+        self.boot_once(self.handed, damage);
+    }
+
+    /// Hands it over with `damage` done to it, boots, takes what can be had, and shows that the
+    /// machine is none the worse for it.
+    pub(crate) fn boot(&self, handed: Handed, damage: impl FnOnce(&Self)) -> Found {
+        let (kernel, found) = self.boot_once(handed, damage);
         with(|m| m.hostile = false);
         update_once_more(kernel);
         found

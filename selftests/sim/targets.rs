@@ -142,13 +142,13 @@ pub(crate) fn patch(pages: &[PhysAddr], data: &[u8]) {
 /// Nodes and keys of the radix tree.
 pub fn tree(data: &[u8]) {
     let pages = pages_of(sample(), TREE);
-    sample().boot(sample().handed, |_| patch(&pages, data));
+    sample().boot_only(|_| patch(&pages, data));
 }
 
 /// vmalloc chunks, blocks, and the record that says where they begin.
 pub fn chains(data: &[u8]) {
     let pages = pages_of(sample(), CHAINS);
-    sample().boot(sample().handed, |_| patch(&pages, data));
+    sample().boot_only(|_| patch(&pages, data));
 }
 
 /// Everything. The first byte says how many patches there are, and in its upper half how the

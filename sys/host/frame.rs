@@ -26,7 +26,7 @@ impl Frame {
     /// The frame's memory, for libfdt.
     pub(crate) fn as_ptr(self) -> *mut c_void {
         with(|m| {
-            m.check_access(self.0);
+            m.check_access(self.0, true);
             m.words_mut(self.0).as_mut_ptr().cast()
         })
     }
@@ -38,7 +38,7 @@ impl Frame {
             return 0;
         }
         with(|m| {
-            m.check_access(self.0);
+            m.check_access(self.0, false);
             m.peek(self.phys(), index)
         })
     }
@@ -47,7 +47,7 @@ impl Frame {
     pub(crate) fn set_word(self, index: usize, value: u64) {
         if index < FRAME_WORDS {
             with(|m| {
-                m.check_access(self.0);
+                m.check_access(self.0, true);
                 m.poke(self.phys(), index, value);
             });
         }

@@ -80,7 +80,7 @@ pub(crate) struct Machine {
     pub(crate) scratch_only: bool,
     pub(crate) slab: bool,
     /// What was handed over may be wrong on purpose. Before the page allocator runs, a boot that
-    /// has yet to find that out may touch free memory, and finds poison there.
+    /// has yet to find that out may read free memory, and finds poison there.
     pub(crate) hostile: bool,
     allocations: u64,
     pub(crate) faults: Faults,
@@ -172,7 +172,6 @@ impl Machine {
         self.history.push_back(Event { what, start, pages });
     }
 
-    #[cold]
     fn breach(&self, what: &str, pfn: u64) -> ! {
         let owner = self.owners.get(pfn as usize);
         let mut history = String::new();
@@ -227,7 +226,6 @@ impl Machine {
     }
 
     /// A word of memory, whoever owns it.
-    #[inline]
     pub(crate) fn peek(&self, at: PhysAddr, word: usize) -> u64 {
         let pfn = at.pfn().raw();
         match self.contents.get(pfn as usize) {
@@ -242,9 +240,8 @@ impl Machine {
     }
 
     /// Access checks of a read or write by the kernel that runs.
-    #[inline]
-    pub(crate) fn check_access(&self, pfn: u64) {
-        if self.owner(pfn) == Owner::Nobody && (self.slab || !self.hostile) {
+    pub(crate) fn check_access(&self, pfn: u64, write: bool) {
+        if self.owner(pfn) == Owner::Nobody && (self.slab || !self.hostile || write) {
             self.breach("access to memory that nobody owns", pfn);
         }
     }
