@@ -27,11 +27,14 @@ use crate::sys::boot_mem::BootSlice;
 use crate::sys::error::{Error, Result, EINVAL, ENOMEM};
 use crate::sys::fdt::Blob;
 use crate::sys::log::{self, Display};
-use crate::sys::{early, pages, Frame, PAGE_SHIFT};
+use crate::sys::{early, pages, Frame, PAGE_SHIFT, SCRATCH_ALIGN};
 
 /// Granularity in which memory without anything preserved is opened to early allocations, and so a
 /// bound on how finely memblock's list is cut.
 const OPEN_ALIGN_PAGES: u64 = 64 << (20 - PAGE_SHIFT);
+
+/// Pages of the largest block of the page allocator.
+const MERGE_PAGES: u64 = SCRATCH_ALIGN >> PAGE_SHIFT;
 
 /// A handover that has been found wrong.
 #[derive(Clone, Copy, Debug)]
@@ -242,7 +245,28 @@ impl Handover {
         for block in self.plan.blocks() {
             pages::init_reserved(block.frames);
         }
+        self.init_neighbours();
         Ok(Incoming::new(self.tree, self.orders))
+    }
+
+    /// Makes the struct pages next to blocks readable. What is restored may be freed before deferred
+    /// initialisation has come by, and freeing looks at all of the largest block it may merge with.
+    fn init_neighbours(&self) {
+        let mut from = Pfn::new(0);
+        let last = PageRange::new(early::end_of_memory(), 0);
+        let blocks = self.plan.blocks().iter().map(|block| block.frames);
+        for block in blocks.chain(core::iter::once(last)) {
+            let above = from.raw().next_multiple_of(MERGE_PAGES);
+            let below = block.start.raw() / MERGE_PAGES * MERGE_PAGES;
+            let (after, before) = (Pfn::new(above), Pfn::new(below).max(from));
+            if after >= before {
+                pages::init_free(PageRange::between(from, block.start));
+            } else {
+                pages::init_free(PageRange::between(from, after));
+                pages::init_free(PageRange::between(before, block.start));
+            }
+            from = block.end;
+        }
     }
 
     /// Step 4: frees the gaps in blocks. [`Incoming::settle`] follows it.

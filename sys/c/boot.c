@@ -194,7 +194,7 @@ static u64 __init first_deferred(int nid)
 }
 #endif
 
-static void __init init_deferred(u64 pfn, u64 end, int nid)
+static void __init init_deferred(u64 pfn, u64 end, int nid, bool reserved)
 {
 	while (pfn < end) {
 		pg_data_t *node = NODE_DATA(nid);
@@ -210,7 +210,8 @@ static void __init init_deferred(u64 pfn, u64 end, int nid)
 			struct page *page = pfn_to_page(pfn);
 
 			__init_single_page(page, pfn, zone, nid);
-			__SetPageReserved(page);
+			if (reserved)
+				__SetPageReserved(page);
 			if (pageblock_aligned(pfn))
 				init_pageblock_migratetype(page,
 					kho_scratch_migratetype(pfn, MIGRATE_MOVABLE), false);
@@ -234,9 +235,37 @@ static void __init init_reserved(u64 pfn, u64 pages)
 		deferred = clamp_t(u64, first_deferred(nid), pfn, stop);
 		for (; pfn < deferred; pfn++)
 			__SetPageReserved(pfn_to_page(pfn));
-		init_deferred(pfn, stop, nid);
+		init_deferred(pfn, stop, nid, true);
 		pfn = stop;
 	}
+}
+
+static void __init init_free(u64 pfn, u64 pages)
+{
+	u64 end = pfn + pages;
+
+	while (pfn < end) {
+		unsigned long first, last;
+		int nid = memblock_search_pfn_nid(pfn, &first, &last);
+		u64 stop;
+
+		if (!numa_valid_node(nid)) {
+			pfn++;
+			continue;
+		}
+		stop = max_t(u64, min_t(u64, end, last), pfn + 1);
+		init_deferred(clamp_t(u64, first_deferred(nid), pfn, stop), stop, nid, false);
+		pfn = stop;
+	}
+}
+
+/*
+ * Makes struct pages of free memory readable that are otherwise initialised later, and then again.
+ * For neighbours of memory that may be freed before that: the page allocator looks at them.
+ */
+void __ref lu_init_free(u64 pfn, u64 pages)
+{
+	init_free(pfn, pages);
 }
 
 /* Makes struct pages of reserved memory valid: zone, node, PG_reserved. */

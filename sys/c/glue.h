@@ -78,6 +78,7 @@ bool lu_has_reserved(u64 start, u64 size);
 void lu_ram_span(u64 pfn, u64 *start, u64 *end);
 void lu_free_span(u64 pfn, u64 *start, u64 *end);
 void lu_init_reserved(u64 pfn, u64 pages);
+void lu_init_free(u64 pfn, u64 pages);
 void *lu_boot_alloc(unsigned long bytes);
 void lu_boot_free(void *mem, unsigned long bytes, bool from_slab);
 bool lu_slab_available(void);

@@ -65,6 +65,9 @@ pub(crate) fn init_reserved(range: PageRange) {
     with(|m| m.change(range, &[Owner::Boot], Owner::Waiting, "initialise"));
 }
 
+/// The simulated machine has no struct pages to read.
+pub(crate) fn init_free(_range: PageRange) {}
+
 /// Gives claimed frames to their new owner.
 pub(crate) fn give_out_pages(range: PageRange) -> bool {
     with(|m| m.change(range, &[Owner::Waiting], Owner::Kernel, "give out"));

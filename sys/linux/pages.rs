@@ -58,6 +58,14 @@ pub(crate) fn init_reserved(range: PageRange) {
     unsafe { glue::lu_init_reserved(range.start.raw(), range.pages()) }
 }
 
+/// Makes the struct pages of free memory readable, where they are not initialised yet.
+pub(crate) fn init_free(range: PageRange) {
+    if !range.is_empty() {
+        // SAFETY: Called between memory map setup and memblock's end, for memory that is free.
+        unsafe { glue::lu_init_free(range.start.raw(), range.pages()) }
+    }
+}
+
 /// Whether any of the frames is known to be bad memory.
 pub(crate) fn any_poisoned(range: PageRange) -> bool {
     // SAFETY: The frames have struct pages, as they are of the incoming tree.
