@@ -8,7 +8,7 @@ cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; ins
 tree := $(cargo) run --release -q -p kernel-tree --
 runner := $(cargo) run --release -q -p runner --
 
-.PHONY: help demo test bench check kernel integrate unintegrate setup clean distclean
+.PHONY: help demo test bench check kernel integrate unintegrate setup soak fuzz clean distclean
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
@@ -19,6 +19,8 @@ help:
 	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
 	@echo "                        put our code into a Linux 7.3 tree, take it out again"
 	@echo "make setup              only install the packages and get the source"
+	@echo "make soak               flips every bit of a handover's metadata on the simulated machine; minutes"
+	@echo "make fuzz MINUTES=n     fuzzes what reads a handover, 10 minutes unless said"
 	@echo "make clean, distclean   remove what was built; also what was downloaded"
 	@echo "LINUX=tree uses your own Linux 7.3 tree; KVM=1 uses /dev/kvm instead of software emulation"
 
@@ -27,6 +29,12 @@ demo test bench:
 
 check setup:
 	$(tree) $@
+
+soak:
+	SOAK=1 $(cargo) test --release -p liveupdate flips -- --nocapture
+
+fuzz:
+	fuzz/run $(or $(MINUTES),10)
 
 kernel:
 	$(tree) kernel $(if $(CONFIG),--config "$(CONFIG)") $(if $(OUT),--out "$(OUT)")

@@ -185,6 +185,15 @@ extern "C" fn lu_init() -> c_int {
 fn incoming_metadata() -> Option<Metadata> {
     let fdt = state::incoming_fdt()?;
     let blob = crate::kho::boot::subtree(&fdt, metadata::NAME).ok()?;
+    // Memory that was not preserved is somebody else's by now.
+    let waits = match state::INCOMING.lock().as_mut() {
+        Some(incoming) => incoming.block_at(blob.data.pfn()).is_some(),
+        None => false,
+    };
+    if !waits {
+        pr_warn!("kexec-metadata not read: it is not preserved\n");
+        return None;
+    }
     let page = Frame::at(PhysAddr::new(
         blob.data.raw() & !(kernel::page::PAGE_SIZE as u64 - 1),
     ))?;

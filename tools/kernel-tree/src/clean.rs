@@ -24,6 +24,7 @@ pub fn clean(all: bool, steps: &Steps) -> Result<()> {
     }
     let target = env::var_os("CARGO_TARGET_DIR").filter(|v| !v.is_empty());
     folders.push(target.map_or_else(|| project_root().join("target"), PathBuf::from));
+    folders.push(project_root().join("fuzz/target"));
     let mut freed = 0;
     for folder in folders.iter().filter(|f| f.is_dir()) {
         let size = size_of(folder);
