@@ -52,6 +52,12 @@ pub const ALL: &[Scenario] = &[
         play: updates::debug,
     },
     Scenario {
+        name: "faults",
+        about: "each allocation of preserving a memfd fails once, and is undone",
+        kernels: &[Debug],
+        play: updates::faults,
+    },
+    Scenario {
         name: "selftests",
         about: "the kernel's own selftests/liveupdate, across a kexec too",
         kernels: &[Ours],

@@ -6,6 +6,7 @@ mod corrupt;
 mod crash;
 mod debug;
 mod debugfs;
+mod faults;
 mod hostile;
 mod selftests;
 mod small_scratch;
@@ -21,6 +22,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("update") => update::play(cmdline),
         Some("corrupt") => corrupt::play(cmdline),
         Some("crash") => crash::play(cmdline),
+        Some("faults") => faults::play(cmdline),
         Some("hostile") => hostile::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),

@@ -246,3 +246,28 @@ pub fn debug(lab: &Lab, name: &str) -> Result<Played> {
     played.checks.extend(check::test_kho(&machine, &outcome));
     Ok(played)
 }
+
+/// The kernel's fault injection, the n-th allocation of a system call at a time.
+pub fn faults(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "faults", Debug, &[Debug]).timeout(400);
+    let (mut played, outcome) = run(lab, &machine)?;
+    // The page allocator and vmalloc say, with a trace, that they failed: as they were told to.
+    let bad = outcome.console.lines().find(|line| {
+        ["BUG:", "WARNING:", "possible "]
+            .iter()
+            .any(|bad| line.contains(bad))
+    });
+    for check in &mut played.checks {
+        if check.name == "no kernel complained" {
+            *check = Check::new(
+                "no kernel complained of more than failed allocations",
+                bad.is_none(),
+                bad.unwrap_or_default(),
+            );
+        }
+    }
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
+    Ok(played)
+}
