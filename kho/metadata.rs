@@ -59,7 +59,16 @@ impl Metadata {
 
     /// The release as text; bytes that are no printable ASCII are shown as '?'.
     pub(crate) fn release(&self) -> impl log::Display + '_ {
-        Printable(&self.release)
+        Printable(self)
+    }
+
+    /// As [`Self::release`], byte by byte.
+    pub(crate) fn release_bytes(&self) -> impl Iterator<Item = u8> + '_ {
+        let text = self.release.iter().take_while(|byte| **byte != 0);
+        text.map(|&byte| match byte {
+            b' '..=b'~' => byte,
+            _ => b'?',
+        })
     }
 
     pub(crate) fn encode(&self) -> [u8; LEN] {
@@ -92,19 +101,13 @@ impl Metadata {
     }
 }
 
-struct Printable<'a>(&'a [u8]);
+struct Printable<'a>(&'a Metadata);
 
 impl log::Display for Printable<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         use core::fmt::Write;
-        self.0.iter().take_while(|&&b| b != 0).try_for_each(|&b| {
-            let shown = if b.is_ascii_graphic() || b == b' ' {
-                b
-            } else {
-                b'?'
-            };
-            f.write_char(char::from(shown))
-        })
+        let mut bytes = self.0.release_bytes();
+        bytes.try_for_each(|byte| f.write_char(char::from(byte)))
     }
 }
 

@@ -7,6 +7,10 @@
 
 pub(crate) mod addr;
 pub(crate) mod block;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod block_chain;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod block_set;
 pub(crate) mod boot;
 #[cfg(any(
     all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
@@ -20,9 +24,13 @@ pub(crate) mod key;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod outgoing;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod page;
 pub(crate) mod pages;
 pub(crate) mod plan;
 pub(crate) mod scratch;
 pub(crate) mod scratch_args;
 pub(crate) mod tree;
 pub(crate) mod vmalloc;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod words;

@@ -3,6 +3,7 @@
 //! One simulated kernel from boot to kexec.
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
@@ -14,7 +15,7 @@ use crate::kho::vmalloc::{Area, Chain, Descriptor};
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::fdt::Blob;
 use crate::sys::machine::{self, with, Config, Owner};
-use crate::sys::{early, pages, Frame, FRAME_WORDS};
+use crate::sys::{early, handover, pages, Frame, FRAME_WORDS};
 
 /// Memory of the machines in these tests: two nodes, a hole at the start.
 pub(crate) fn small_machine() -> Config {
@@ -33,7 +34,7 @@ const SIZING: Sizing = Sizing::Bytes {
 
 /// A running kernel.
 pub(crate) struct Kernel {
-    pub(crate) out: Outgoing,
+    pub(crate) out: Lent,
     pub(crate) incoming: Option<Incoming>,
     scratch: &'static List,
 }
@@ -59,7 +60,9 @@ impl Kernel {
         }
         with(|m| m.start_page_allocator());
         Self {
-            out: Outgoing::create(scratch).expect("memory for an empty record"),
+            out: Lent(Some(
+                Outgoing::create(scratch).expect("memory for an empty record"),
+            )),
             incoming: None,
             scratch,
         }
@@ -141,11 +144,24 @@ impl Kernel {
             incoming.settle();
         }
         let kernel = Self {
-            out: Outgoing::create(scratch).expect("memory for an empty record"),
+            out: Lent(Some(
+                Outgoing::create(scratch).expect("memory for an empty record"),
+            )),
             incoming,
             scratch,
         };
         (kernel, refused)
+    }
+
+    /// Lends its records to what stands on KHO and asks for them by [`handover`].
+    pub(crate) fn lend(&mut self) {
+        let out = self.out.0.take().expect("not lent yet");
+        handover::lend(out, self.incoming.take());
+    }
+
+    /// Undoes [`Self::lend`].
+    pub(crate) fn take_back(&mut self) {
+        (self.out.0, self.incoming) = handover::take_back();
     }
 
     /// Restores a folio, as the C API does.
@@ -180,6 +196,23 @@ impl Kernel {
             pages::free_folio(frame);
         }
         Ok(blocks)
+    }
+}
+
+/// A kernel's outgoing record, unless it is lent.
+pub(crate) struct Lent(Option<Outgoing>);
+
+impl Deref for Lent {
+    type Target = Outgoing;
+
+    fn deref(&self) -> &Outgoing {
+        self.0.as_ref().expect("not lent")
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Outgoing {
+        self.0.as_mut().expect("not lent")
     }
 }
 

@@ -293,7 +293,7 @@ impl Machine {
     }
 
     /// Whether an allocation that is asked for now fails.
-    fn fails(&mut self) -> bool {
+    pub(crate) fn fails(&mut self) -> bool {
         let number = self.allocations;
         self.allocations += 1;
         self.faults.nth == Some(number) || self.faults.from.is_some_and(|from| number >= from)

@@ -3,10 +3,13 @@
 //! A simulated machine for host builds: page frames with physical addresses, memblock, and a page
 //! allocator that fails on demand. One a thread, so that tests run side by side.
 
+pub(crate) mod alloc;
 pub(crate) mod boot_mem;
 pub(crate) mod early;
 mod frame;
+pub(crate) mod handover;
 pub(crate) mod libfdt;
+pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod pages;
 
@@ -26,13 +29,24 @@ pub(crate) mod error {
 
     pub(crate) type Result<T = (), E = Error> = core::result::Result<T, E>;
 
+    impl From<super::alloc::AllocError> for Error {
+        fn from(_: super::alloc::AllocError) -> Self {
+            ENOMEM
+        }
+    }
+
     pub(crate) const ENOENT: Error = Error(2);
     pub(crate) const E2BIG: Error = Error(7);
     pub(crate) const ENOMEM: Error = Error(12);
+    pub(crate) const EBUSY: Error = Error(16);
     pub(crate) const EEXIST: Error = Error(17);
+    pub(crate) const ENODEV: Error = Error(19);
     pub(crate) const EINVAL: Error = Error(22);
     pub(crate) const ENOSPC: Error = Error(28);
     pub(crate) const ERANGE: Error = Error(34);
+    pub(crate) const ENODATA: Error = Error(61);
+    pub(crate) const EBADMSG: Error = Error(74);
+    pub(crate) const EPROBE_DEFER: Error = Error(517);
 }
 
 /// The log, kept by the machine.

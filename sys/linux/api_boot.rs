@@ -147,12 +147,12 @@ extern "C" fn lu_init() -> c_int {
         return 0;
     }
     if let Some(metadata) = incoming_metadata() {
-        state::set_count(metadata.count);
         pr_info!(
             "exec from: {} (count {})\n",
             metadata.release(),
             metadata.count
         );
+        state::set_previous(metadata);
     }
     // Of a handover, scratch is ordinary memory already.
     let fresh = state::scratch_reserved();

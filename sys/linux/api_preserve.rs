@@ -8,15 +8,9 @@ use kernel::bindings;
 use kernel::prelude::*;
 
 use super::vmalloc_area::{self, VmArea};
-use super::{glue, state};
+use super::{glue, handover};
 use crate::kho::addr::{Order, PageRange, Pfn};
-use crate::kho::outgoing::Outgoing;
 use crate::kho::vmalloc;
-
-/// Runs `f` on the outgoing record; `EINVAL` when there is none, as with KHO off.
-fn with_outgoing<T>(f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T> {
-    f(state::OUTGOING.lock().as_mut().ok_or(EINVAL)?)
-}
 
 /// The C API's way to say how it went. What a driver asks wrongly is a bug of its, and shown as one
 /// in debug builds.
@@ -64,11 +58,11 @@ unsafe fn frames_of(page: *mut bindings::page, nr: c_ulong) -> PageRange {
 }
 
 fn preserve_block(pfn: Pfn, order: Order) -> Result {
-    with_outgoing(|out| out.preserve_block(pfn, order))
+    handover::outgoing(|out| out.preserve_block(pfn, order))
 }
 
 fn unpreserve_block(pfn: Pfn, order: Order) {
-    match with_outgoing(|out| Ok(out.unpreserve_block(pfn, order))) {
+    match handover::outgoing(|out| Ok(out.unpreserve_block(pfn, order))) {
         Ok(true) => {}
         _ => warn_not_preserved(pfn),
     }
@@ -102,7 +96,7 @@ unsafe extern "C" fn kho_unpreserve_folio(folio: *mut bindings::folio) {
 unsafe extern "C" fn kho_preserve_pages(page: *mut bindings::page, nr: c_ulong) -> c_int {
     // SAFETY: By the caller's promise.
     let range = unsafe { frames_of(page, nr) };
-    errno(with_outgoing(|out| out.preserve_pages(range)))
+    errno(handover::outgoing(|out| out.preserve_pages(range)))
 }
 
 /// # Safety
@@ -112,7 +106,7 @@ unsafe extern "C" fn kho_preserve_pages(page: *mut bindings::page, nr: c_ulong) 
 unsafe extern "C" fn kho_unpreserve_pages(page: *mut bindings::page, nr: c_ulong) {
     // SAFETY: By the caller's promise.
     let range = unsafe { frames_of(page, nr) };
-    match with_outgoing(|out| Ok(out.unpreserve_pages(range))) {
+    match handover::outgoing(|out| Ok(out.unpreserve_pages(range))) {
         Ok(true) => {}
         _ => warn_not_preserved(range.start),
     }
@@ -128,7 +122,7 @@ unsafe extern "C" fn kho_preserve_vmalloc(
 ) -> c_int {
     // SAFETY: By the caller's promise.
     let preserved = unsafe { VmArea::at(ptr) }
-        .and_then(|area| with_outgoing(|out| vmalloc::preserve(out, &area, area.flags())));
+        .and_then(|area| handover::outgoing(|out| vmalloc::preserve(out, &area, area.flags())));
     errno(preserved.map(|descriptor| {
         #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
         super::corrupt::remember_chain(descriptor.first);
@@ -144,7 +138,7 @@ unsafe extern "C" fn kho_preserve_vmalloc(
 unsafe extern "C" fn kho_unpreserve_vmalloc(preservation: *mut bindings::kho_vmalloc) {
     // SAFETY: By the caller's promise.
     let descriptor = unsafe { vmalloc_area::load(preservation) };
-    let _ = with_outgoing(|out| {
+    let _ = handover::outgoing(|out| {
         vmalloc::unpreserve(out, &descriptor);
         Ok(())
     });

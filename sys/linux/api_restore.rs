@@ -9,18 +9,12 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::bindings;
 use kernel::prelude::*;
 
-use super::{glue, pages, state, vmalloc_area};
+use super::{glue, handover, pages, vmalloc_area};
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
-use crate::kho::incoming::Incoming;
 use crate::kho::vmalloc::{Chain, Descriptor};
 
 /// vmalloc flags that may be handed over: VM_ALLOC and VM_ALLOW_HUGE_VMAP.
 const VMALLOC_FLAGS: u16 = 0x0003;
-
-/// Runs `f` on what was handed over, if anything was.
-fn with_incoming<T>(f: impl FnOnce(&mut Incoming) -> Option<T>) -> Option<T> {
-    f(state::INCOMING.lock().as_mut()?)
-}
 
 /// Refusals that are logged; a list of bad addresses must not flood the log.
 const LOGGED: u32 = 32;
@@ -41,7 +35,7 @@ extern "C" fn kho_restore_folio(phys: u64) -> *mut bindings::folio {
     let at = PhysAddr::new(phys);
     let claimed = at
         .is_page_aligned()
-        .then(|| with_incoming(|incoming| incoming.claim_block(at.pfn())));
+        .then(|| handover::incoming(|incoming| incoming.claim_block(at.pfn())));
     match claimed.flatten() {
         Some(order) => {
             // SAFETY: No preconditions.
@@ -68,7 +62,7 @@ extern "C" fn kho_restore_pages(phys: u64, nr_pages: c_ulong) -> *mut bindings::
     let range = PageRange::new(at.pfn(), nr_pages as u64);
     let claimed = at.is_page_aligned()
         && !range.is_empty()
-        && with_incoming(|incoming| incoming.claim_pages(range).then_some(())).is_some();
+        && handover::incoming(|incoming| incoming.claim_pages(range).then_some(())).is_some();
     if !claimed {
         refused("pages", at);
         return null_mut();
@@ -121,16 +115,16 @@ fn restore_vmalloc(descriptor: &Descriptor) -> Result<*mut c_void> {
     if descriptor.flags & !VMALLOC_FLAGS != 0 {
         return Err(EINVAL);
     }
-    let claimed = with_incoming(|incoming| Some(Chain::claim(incoming, descriptor)));
+    let claimed = handover::incoming(|incoming| Some(Chain::claim(incoming, descriptor)));
     let chain = claimed.ok_or(EINVAL)??;
     let mapped = match map(&chain, descriptor) {
         Ok(mapped) => mapped,
         Err(err) => {
-            with_incoming(|incoming| chain.unclaim(incoming).ok());
+            handover::incoming(|incoming| chain.unclaim(incoming).ok());
             return Err(err);
         }
     };
-    with_incoming(|incoming| {
+    handover::incoming(|incoming| {
         chain.finish(incoming);
         Some(())
     });

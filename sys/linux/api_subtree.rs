@@ -6,7 +6,7 @@ use core::ffi::c_void;
 
 use kernel::prelude::*;
 
-use super::{glue, state};
+use super::{glue, handover, state};
 use crate::kho::addr::PhysAddr;
 use crate::kho::boot::subtree;
 
@@ -17,17 +17,8 @@ use crate::kho::boot::subtree;
 unsafe extern "C" fn kho_add_subtree(name: *const c_char, blob: *mut c_void, size: usize) -> c_int {
     // SAFETY: By the caller's promise.
     let (name, at) = unsafe { (CStr::from_char_ptr(name), glue::lu_virt_to_phys(blob)) };
-    let at = PhysAddr::new(at);
-    let added = match state::OUTGOING.lock().as_mut() {
-        Some(out) => out.add_subtree(name, at, size as u64),
-        None => Err(EINVAL),
-    };
-    match added {
-        Ok(()) => {
-            #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-            super::debugfs::add_outgoing(name, at, size);
-            0
-        }
+    match handover::add_subtree(name, PhysAddr::new(at), size) {
+        Ok(()) => 0,
         Err(err) => err.to_errno(),
     }
 }
@@ -38,13 +29,7 @@ unsafe extern "C" fn kho_add_subtree(name: *const c_char, blob: *mut c_void, siz
 #[export]
 unsafe extern "C" fn kho_remove_subtree(blob: *mut c_void) {
     // SAFETY: By the caller's promise.
-    let at = PhysAddr::new(unsafe { glue::lu_virt_to_phys(blob) });
-    // Out of debugfs first: the caller frees the blob as soon as this returns.
-    #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-    super::debugfs::remove_outgoing(at);
-    if let Some(out) = state::OUTGOING.lock().as_mut() {
-        out.remove_subtree(at);
-    }
+    handover::remove_subtree(PhysAddr::new(unsafe { glue::lu_virt_to_phys(blob) }));
 }
 
 /// # Safety

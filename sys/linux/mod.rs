@@ -2,6 +2,8 @@
 
 //! The machine as the kernel gives it: bindings, C wrappers, and the C symbols others call.
 
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod alloc;
 mod api_block;
 mod api_boot;
 mod api_kexec;
@@ -16,6 +18,9 @@ mod corrupt;
 mod debugfs;
 pub(crate) mod early;
 mod frame;
+pub(crate) mod handover;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod lock;
 pub(crate) mod pages;
 mod state;
 mod vmalloc_area;

@@ -5,14 +5,15 @@
 //! Lock order: `HANDOVER` before `INCOMING`; `OUTGOING` and `DEBUGFS` are never held with another.
 //! All may sleep: so do all callers of the C API that restores memory.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use kernel::prelude::*;
-use kernel::sync::global_lock;
+use kernel::sync::{global_lock, SetOnce};
 
 use crate::kho::addr::PhysAddr;
 use crate::kho::boot::Handover;
 use crate::kho::incoming::Incoming;
+use crate::kho::metadata::Metadata;
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch::List;
 use crate::kho::scratch_args::Sizing;
@@ -26,8 +27,8 @@ static ENABLED: AtomicBool = AtomicBool::new(cfg!(CONFIG_KEXEC_HANDOVER_ENABLE_D
 /// Address of the FDT that was handed over; 0 without one that is trusted.
 static HANDED_OVER: AtomicU64 = AtomicU64::new(0);
 
-/// Updates since the last cold boot, as the previous kernel said.
-static COUNT: AtomicU32 = AtomicU32::new(0);
+/// What the previous kernel said about itself.
+static PREVIOUS: SetOnce<Metadata> = SetOnce::new();
 
 /// Whether this boot reserved the scratch areas, rather than taking them over.
 static SCRATCH_RESERVED: AtomicBool = AtomicBool::new(false);
@@ -142,12 +143,13 @@ pub(super) fn incoming_fdt() -> Option<Blob<'static>> {
     Some(blob)
 }
 
+/// Updates since the last cold boot, as the previous kernel said.
 pub(super) fn count() -> u32 {
-    COUNT.load(Ordering::Relaxed)
+    PREVIOUS.as_ref().map_or(0, |previous| previous.count)
 }
 
-pub(super) fn set_count(count: u32) {
-    COUNT.store(count, Ordering::Relaxed);
+pub(super) fn set_previous(metadata: Metadata) {
+    PREVIOUS.populate(metadata);
 }
 
 pub(super) fn scratch_reserved() -> bool {

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Blocks that arrived: a chain is claimed while it is walked, so that nothing is read that was not
+//! preserved and a chain that meets itself ends there. It is given back whole or kept whole.
+
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::addr::{Order, PageRange, PhysAddr};
+use super::block::{self, HEADER, MAX_BLOCKS};
+use super::incoming::Incoming;
+use super::tree::NodeStore;
+use super::words;
+use crate::sys::alloc::{KVVec, GFP_KERNEL};
+use crate::sys::error::Result;
+use crate::sys::log;
+use crate::sys::pages::{self, BuddyNodes};
+use crate::sys::{handover, Frame};
+
+/// What is wrong with a chain, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A link to what is not a preserved page, or one that was met before.
+    Link(PhysAddr),
+    /// A block that says it has so many records.
+    Count(PhysAddr, u64),
+    /// More blocks than a chain may have.
+    Length,
+}
+
+impl log::Display for Fault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Link(at) => write!(f, "a link to {:#x}, which is no block", at.raw()),
+            Self::Count(at, count) => write!(f, "block {:#x} counts {count} records", at.raw()),
+            Self::Length => write!(f, "more than {MAX_BLOCKS} blocks"),
+        }
+    }
+}
+
+/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back to
+/// wait, for ever if nobody asks again: what a broken chain names may be somebody else's.
+pub(crate) struct Chain {
+    blocks: KVVec<Frame>,
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Chain {
+    /// Claims the chain that begins at `head`, of records of type `T`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; nothing is claimed then.
+    pub(crate) fn claim<T>(head: PhysAddr) -> Result<Self> {
+        let mut chain = Self {
+            blocks: KVVec::new(),
+            fault: None,
+        };
+        let most = block::records_per_block(size_of::<T>());
+        let mut at = head;
+        while at.raw() != 0 {
+            if chain.blocks.len() == MAX_BLOCKS {
+                chain.fault = Some(Fault::Length);
+                break;
+            }
+            chain.blocks.reserve(1, GFP_KERNEL)?;
+            let Some(found) = claim_page(at) else {
+                chain.fault = Some(Fault::Link(at));
+                break;
+            };
+            chain.blocks.push(found, GFP_KERNEL)?;
+            let count = block::count(found);
+            if !(1..=most).contains(&count) {
+                chain.blocks.pop();
+                put_back(found);
+                chain.fault = Some(Fault::Count(at, count));
+                break;
+            }
+            at = block::next(found);
+        }
+        Ok(chain)
+    }
+
+    /// The records in order.
+    pub(crate) fn records<T: FromBytes + IntoBytes>(&self) -> impl Iterator<Item = T> + '_ {
+        let most = block::records_per_block(size_of::<T>());
+        self.blocks.iter().flat_map(move |&frame| {
+            // What the count was when it was claimed it still is: nobody else has the page.
+            let count = block::count(frame).min(most) as usize;
+            (0..count).map(move |i| words::read(frame, HEADER + i * size_of::<T>()))
+        })
+    }
+
+    /// Gives the blocks to the page allocator.
+    pub(crate) fn release(mut self) {
+        while let Some(frame) = self.blocks.pop() {
+            free_claimed(frame);
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        while let Some(frame) = self.blocks.pop() {
+            put_back(frame);
+        }
+    }
+}
+
+/// Claims a page of its own that was handed over; `None` if there is none at that address.
+pub(crate) fn claim_page(at: PhysAddr) -> Option<Frame> {
+    if !at.is_page_aligned() {
+        return None;
+    }
+    let claim =
+        |incoming: &mut Incoming| incoming.claim_run(at.pfn(), Order::ZERO, 1).then_some(());
+    handover::incoming(claim)?;
+    Frame::at(at)
+}
+
+/// Undoes [`claim_page`].
+pub(crate) fn put_back(frame: Frame) {
+    handover::incoming(|incoming| {
+        incoming
+            .unclaim_run(frame.phys().pfn(), Order::ZERO, 1)
+            .ok()
+    });
+}
+
+/// Gives a page claimed by [`claim_page`] to the page allocator. Bad memory stays out of use.
+pub(crate) fn free_claimed(frame: Frame) {
+    let pfn = frame.phys().pfn();
+    handover::incoming(|incoming| {
+        incoming.finish_run(pfn, Order::ZERO, 1);
+        Some(())
+    });
+    if pages::give_out_pages(PageRange::new(pfn, 1)) {
+        BuddyNodes.free(frame);
+    }
+}

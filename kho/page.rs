@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page that is handed over for as long as its owner has it.
+
+use super::addr::Order;
+use super::tree::NodeStore;
+use crate::sys::error::{Result, ENOMEM};
+use crate::sys::handover;
+use crate::sys::pages::BuddyNodes;
+use crate::sys::Frame;
+
+/// A page of this kernel, zeroed when made, that is preserved. Dropping it undoes both.
+pub(crate) struct PreservedPage(Frame);
+
+impl PreservedPage {
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EINVAL` while KHO is off; nothing has changed then.
+    pub(crate) fn new() -> Result<Self> {
+        let page = BuddyNodes.alloc().ok_or(ENOMEM)?;
+        handover::outgoing(|out| out.preserve_block(page.phys().pfn(), Order::ZERO))
+            .inspect_err(|_| BuddyNodes.free(page))?;
+        Ok(Self(page))
+    }
+
+    pub(crate) fn frame(&self) -> Frame {
+        self.0
+    }
+}
+
+impl Drop for PreservedPage {
+    fn drop(&mut self) {
+        // It was preserved in `new`, so there is something to undo.
+        let _ = handover::outgoing(|out| {
+            out.unpreserve_block(self.0.phys().pfn(), Order::ZERO);
+            Ok(())
+        });
+        BuddyNodes.free(self.0);
+    }
+}
