@@ -12,7 +12,13 @@
 #[cfg(kernel)]
 const __LOG_PREFIX: &[u8] = b"KHO\0";
 
+/// Where the kernel crate's macros look for the module they are in.
+#[cfg(all(kernel, CONFIG_LIVEUPDATE))]
+type LocalModule = sys::built_in::BuiltIn;
+
 pub(crate) mod kho;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod luo;
 pub(crate) mod sys;
 
 /// Whole live updates on the simulated machine.

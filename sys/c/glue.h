@@ -16,6 +16,10 @@ typedef _Bool bool;
 
 struct page;
 struct folio;
+struct file;
+struct module;
+struct liveupdate_flb;
+struct liveupdate_file_handler;
 
 /* Places for an early allocation, next to node numbers. */
 #define LU_LOW (-1)
@@ -89,7 +93,35 @@ bool lu_is_kdump(void);
 void lu_scratch_to_cma(u64 start, u64 size);
 void lu_scratch_to_buddy(u64 start, u64 size);
 
+/* The orchestrator (luo.c). */
+void lu_panic(const char *why);
+int lu_gate_enter(void);
+void lu_gate_enter_always(void);
+void lu_gate_leave(void);
+void lu_gate_close(void);
+void lu_gate_open(void);
+bool lu_module_get(struct module *module);
+void lu_module_keep(struct module *module);
+void lu_module_put(struct module *module);
+u64 lu_file_bytes(const struct file *file);
+void lu_flb_init(struct liveupdate_flb *flb);
+void lu_test_register(struct liveupdate_file_handler *handler);
+
+/* What /sys/kernel/liveupdate shows (luo_sysfs.c asks, Rust answers). */
+#define LU_SHOW_ENABLED 0
+#define LU_SHOW_STATE 1
+#define LU_SHOW_NUMBER 2
+#define LU_SHOW_PREVIOUS 3
+#define LU_SHOW_LAST_ERROR 4
+unsigned long lu_luo_show(unsigned int what, unsigned char *to, unsigned long len);
+unsigned long lu_luo_sessions(u64 offset, unsigned char *to, unsigned long len);
+
 /* Called by C at boot; defined in Rust. */
+int lu_parse_liveupdate(bool on);
+int lu_parse_on_error(bool panic);
+int lu_luo_start(void);
+int lu_luo_publish(void);
+bool liveupdate_file_is_preserved(struct file *file);
 int lu_parse_scratch(const char *arg);
 int lu_parse_enable(bool on);
 int lu_settle(void);

@@ -5,8 +5,10 @@
 
 pub(crate) mod alloc;
 pub(crate) mod boot_mem;
+pub(crate) mod driver;
 pub(crate) mod early;
 mod frame;
+pub(crate) mod gate;
 pub(crate) mod handover;
 pub(crate) mod libfdt;
 pub(crate) mod lock;
@@ -49,9 +51,13 @@ pub(crate) mod error {
     pub(crate) const EPROBE_DEFER: Error = Error(517);
 }
 
+/// Something that arrived is damaged; the simulated kernel goes on.
+pub(crate) fn on_error(_what: core::fmt::Arguments<'_>) {}
+
 /// The log, kept by the machine.
 pub(crate) mod log {
     pub(crate) use core::fmt::Display;
+    pub(crate) use core::format_args as fmt;
 
     macro_rules! record {
         ($($arg:tt)*) => { $crate::sys::machine::log(format!($($arg)*)) };

@@ -7,24 +7,42 @@ pub(crate) mod alloc;
 mod api_block;
 mod api_boot;
 mod api_kexec;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod api_liveupdate;
 mod api_preserve;
 mod api_radix;
 mod api_restore;
 mod api_subtree;
 pub(crate) mod boot_mem;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod built_in;
 #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
 mod corrupt;
 #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
 mod debugfs;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod driver;
 pub(crate) mod early;
 mod frame;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod gate;
 pub(crate) mod handover;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod lock;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod luo_argument;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod luo_device;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod luo_session;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod luo_sysfs;
 pub(crate) mod pages;
 mod state;
 mod vmalloc_area;
 
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) use api_liveupdate::on_error;
 pub(crate) use frame::Frame;
 
 /// log2 of the page size.
@@ -61,5 +79,7 @@ pub(crate) mod error {
 /// The kernel log.
 pub(crate) mod log {
     pub(crate) use kernel::fmt::Display;
+    #[cfg(CONFIG_LIVEUPDATE)]
+    pub(crate) use kernel::prelude::fmt;
     pub(crate) use kernel::{pr_err, pr_warn};
 }

@@ -148,6 +148,15 @@ pub(super) fn count() -> u32 {
     PREVIOUS.as_ref().map_or(0, |previous| previous.count)
 }
 
+/// The previous kernel's release; empty if it did not say.
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(super) fn previous_release() -> impl Iterator<Item = u8> {
+    PREVIOUS
+        .as_ref()
+        .into_iter()
+        .flat_map(Metadata::release_bytes)
+}
+
 pub(super) fn set_previous(metadata: Metadata) {
     PREVIOUS.populate(metadata);
 }

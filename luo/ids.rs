@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who is preserved: a file has one owner, whichever descriptor and session it comes by.
+
+use crate::sys::alloc::{Arc, RBTree, GFP_KERNEL};
+use crate::sys::error::{Result, EBUSY};
+use crate::sys::lock::{locked, Locked};
+
+/// Identities, as handlers tell them, of all files that are preserved, or retrieved and not
+/// finished.
+pub(crate) struct Ids(Locked<RBTree<u64, ()>>);
+
+impl Ids {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        Ok(Arc::new(
+            Self(locked!(RBTree::new(), "luo_ids")?),
+            GFP_KERNEL,
+        )?)
+    }
+
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.0.lock().get(&id).is_some()
+    }
+}
+
+/// The right to be the owner of a file, given up when dropped.
+pub(crate) struct Claim {
+    ids: Arc<Ids>,
+    id: u64,
+}
+
+impl Claim {
+    /// # Errors
+    ///
+    /// [`EBUSY`] if the file has an owner, `ENOMEM`.
+    pub(crate) fn new(ids: &Arc<Ids>, id: u64) -> Result<Self> {
+        let mut taken = ids.0.lock();
+        if taken.get(&id).is_some() {
+            return Err(EBUSY);
+        }
+        taken.try_create_and_insert(id, (), GFP_KERNEL)?;
+        let ids = ids.clone();
+        Ok(Self { ids, id })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.ids.0.lock().remove(&self.id);
+    }
+}

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Live update orchestrator: file descriptors, in sessions, carried from one kernel to the next.
+//!
+//! [`Luo`] is all of it. [`outgoing`] sessions hold files that will be handed over, [`incoming`]
+//! ones hold what arrived; [`drivers`] knows who can preserve what, [`ids`] whose each file is,
+//! [`flb`] what files share. [`root`] is where the next kernel starts to read.
+//!
+//! # States
+//!
+//! Operating, until [`Luo::reboot`] closes the gate and freezes; then frozen, until the machine
+//! jumps. If anything fails before that, all is unfrozen, the gate opens, and the system runs on.
+//!
+//! # Lock order
+//!
+//! The gate, a session (outgoing, or arrived), the FLBs of its files one at a time, then one of:
+//! the list of outgoing sessions, the registry, the identities, the root. KHO's own come after all
+//! of these. Handlers are called with the gate and their session held, and nothing else but, for an
+//! FLB's operations, that FLB's lock.
+
+pub(crate) mod drivers;
+pub(crate) mod flb;
+pub(crate) mod format;
+pub(crate) mod ids;
+pub(crate) mod incoming;
+pub(crate) mod ioctl;
+pub(crate) mod outgoing;
+pub(crate) mod report;
+pub(crate) mod root;
+pub(crate) mod text;
+
+use core::fmt::Arguments;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use crate::kho::addr::PhysAddr;
+use crate::sys::alloc::{Arc, KVVec};
+use crate::sys::driver::{File, Flb, Object};
+use crate::sys::error::{Result, EBADMSG, EINVAL, ENODATA, ENOENT};
+use crate::sys::gate::{Gate, Operating};
+use crate::sys::lock::{locked, Locked};
+use crate::sys::{log, on_error};
+use drivers::Drivers;
+use format::NAME;
+use ids::Ids;
+use report::{Bookmark, LastError};
+use root::Root;
+use text::{Compatible, Name};
+
+/// The orchestrator of a running kernel.
+pub(crate) struct Luo {
+    gate: Gate,
+    pub(crate) drivers: Locked<Drivers>,
+    ids: Arc<Ids>,
+    outgoing: Locked<outgoing::Sessions>,
+    arrived: incoming::Sessions,
+    flbs: Result<KVVec<flb::Arrived>>,
+    /// Updates so far, as the previous kernel counted them.
+    pub(crate) number: u64,
+    root: Locked<Option<Root>>,
+    frozen: AtomicBool,
+    last_error: LastError,
+    bookmark: Bookmark,
+}
+
+impl Luo {
+    /// Starts, early in the boot: reads what the previous kernel left at `left`, of so many bytes.
+    /// What is wrong with it is said, and costs what it concerns.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn start(left: Option<(PhysAddr, usize)>) -> Result<Self> {
+        let mut luo = Self {
+            gate: Gate::new(),
+            drivers: locked!(Drivers::new(), "luo_drivers")?,
+            ids: Ids::new()?,
+            outgoing: locked!(outgoing::Sessions::new(), "luo_outgoing")?,
+            arrived: incoming::Sessions::none(),
+            flbs: Err(ENODATA),
+            number: 0,
+            root: locked!(None, "luo_root")?,
+            frozen: AtomicBool::new(false),
+            last_error: LastError::new()?,
+            bookmark: Bookmark::new()?,
+        };
+        if let Some((at, size)) = left {
+            luo.read(at, size)?;
+        }
+        Ok(luo)
+    }
+
+    fn read(&mut self, at: PhysAddr, size: usize) -> Result {
+        match root::read(at, size, |what| self.damage(what)) {
+            Ok(left) => {
+                self.number = left.number;
+                self.flbs = left.flbs;
+                self.arrived = incoming::Sessions::read(left.sessions, |what| self.damage(what))?;
+            }
+            Err(why) => {
+                self.arrived = incoming::Sessions::lost();
+                self.flbs = Err(EBADMSG);
+                self.damage(log::fmt!(
+                    "what the previous kernel left cannot be read: {why}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ready to hand over, once the kernel's own services are there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn publish(&self) -> Result {
+        let root = Root::publish(self.number.saturating_add(1))?;
+        *self.root.lock() = Some(root);
+        Ok(())
+    }
+
+    /// Says that something that arrived is damaged, where an operator will find it. What is damaged
+    /// stays as it is; the rest goes on, unless the operator wants the machine to stop then.
+    fn damage(&self, what: Arguments<'_>) {
+        log::pr_err!("luo: {what}\n");
+        self.last_error.set(what);
+        on_error(what);
+    }
+
+    /// Enters the gate: no reboot freezes anything before the result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if the caller was killed while it waited.
+    pub(crate) fn operate(&self) -> Result<Operating<'_>> {
+        self.gate.enter()
+    }
+
+    /// As [`Self::operate`], for who cannot be turned away.
+    pub(crate) fn operate_always(&self) -> Operating<'_> {
+        self.gate.enter_always()
+    }
+
+    /// Makes an outgoing session.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for a name that is empty or not terminated, `EEXIST` for one in use, `ENOSPC`,
+    /// `ENOMEM`.
+    pub(crate) fn create(
+        &self,
+        _: &Operating<'_>,
+        name: &[u8; NAME],
+    ) -> Result<Arc<outgoing::Session>> {
+        let name = Name::new(name).ok_or(EINVAL)?;
+        self.outgoing.lock().create(name)
+    }
+
+    /// Preserves a file in an outgoing session; see [`outgoing::Session::preserve`].
+    pub(crate) fn preserve(
+        &self,
+        _: &Operating<'_>,
+        session: &outgoing::Session,
+        token: u64,
+        file: impl FnOnce() -> Result<File>,
+    ) -> Result {
+        session.preserve(token, file, &self.drivers, &self.ids)
+    }
+
+    /// Gives up an outgoing session and all it preserves.
+    pub(crate) fn close_outgoing(&self, _: &Operating<'_>, session: &outgoing::Session) {
+        session.clear();
+        self.outgoing.lock().remove(session);
+    }
+
+    /// Opens a session that arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOENT`] if none of that name did, [`EBADMSG`] if it is damaged, or one of that name may
+    /// have been where nothing can be read any more; [`EINVAL`] if it is open; `ENOMEM`.
+    pub(crate) fn retrieve_session(
+        &self,
+        _: &Operating<'_>,
+        name: &[u8; NAME],
+    ) -> Result<Arc<incoming::Session>> {
+        let name = Name::new(name).ok_or(ENOENT)?;
+        let session = self.arrived.find(&name)?;
+        session.open(|what| self.damage(what))?;
+        Ok(session)
+    }
+
+    /// The file of a token; see [`incoming::Session::retrieve`].
+    pub(crate) fn retrieve(
+        &self,
+        _: &Operating<'_>,
+        session: &incoming::Session,
+        token: u64,
+    ) -> Result<File> {
+        session.retrieve(token, &self.drivers, &self.ids)
+    }
+
+    /// See [`incoming::Session::finish`].
+    pub(crate) fn finish(&self, _: &Operating<'_>, session: &incoming::Session) -> Result {
+        session.finish(&self.drivers, self.flb_table())
+    }
+
+    /// See [`incoming::Session::close`].
+    pub(crate) fn close_incoming(&self, _: &Operating<'_>, session: &incoming::Session) {
+        session.close(&self.drivers, self.flb_table());
+    }
+
+    fn flb_table(&self) -> flb::Table<'_> {
+        match &self.flbs {
+            Ok(list) => Ok(list),
+            Err(err) => Err(*err),
+        }
+    }
+
+    /// The object of an FLB that arrived, held until [`Self::put_incoming`].
+    pub(crate) fn get_incoming(&self, flb: Flb, name: Compatible) -> Result<Object> {
+        flb::get_incoming(flb, name, self.flb_table())
+    }
+
+    /// Undoes [`Self::get_incoming`].
+    pub(crate) fn put_incoming(&self, flb: Flb, name: Compatible) {
+        flb::put_incoming(flb, name, self.flb_table());
+    }
+
+    /// Whether a file is in an outgoing session, or retrieved and not finished.
+    pub(crate) fn is_preserved(&self, file: &File) -> bool {
+        let id = self.drivers.lock().id_of(file);
+        id.is_some_and(|id| self.ids.contains(id))
+    }
+
+    /// Freezes everything and writes it down. On success the gate stays closed until the machine
+    /// jumps.
+    ///
+    /// # Errors
+    ///
+    /// What a handler says; everything is as it was then.
+    pub(crate) fn reboot(&self) -> Result {
+        self.gate.close();
+        self.frozen.store(true, Ordering::Relaxed);
+        let unfinished = self.arrived.unfinished();
+        if unfinished > 0 {
+            log::pr_warn!(
+                "luo: {unfinished} sessions of the last update are not finished; what was not retrieved of them is lost now\n"
+            );
+        }
+        let serialised = self.serialise();
+        if let Err(err) = serialised {
+            self.last_error.set(log::fmt!(
+                "reboot refused, as a file could not be frozen: {err:?}"
+            ));
+            self.frozen.store(false, Ordering::Relaxed);
+            self.gate.open();
+        }
+        serialised
+    }
+
+    fn serialise(&self) -> Result {
+        // Without it nothing could be preserved.
+        if self.root.lock().is_none() {
+            return Err(EINVAL);
+        }
+        let head = outgoing::serialise(&self.outgoing)?;
+        if let Some(root) = &mut *self.root.lock() {
+            root.set_sessions(head);
+            root.write_flbs(&self.drivers);
+        }
+        Ok(())
+    }
+
+    /// "operating", "frozen", or "updated": running, with sessions that nobody has finished.
+    pub(crate) fn state(&self) -> &'static str {
+        if self.frozen.load(Ordering::Relaxed) {
+            "frozen"
+        } else if self.arrived.unfinished() > 0 {
+            "updated"
+        } else {
+            "operating"
+        }
+    }
+
+    /// Copies the last error; returns its length.
+    pub(crate) fn last_error(&self, to: &mut [u8]) -> usize {
+        self.last_error.read(to)
+    }
+
+    /// A line for each session, from an offset on; see [`Bookmark::read`].
+    pub(crate) fn sessions(&self, offset: u64, to: &mut [u8]) -> usize {
+        self.bookmark
+            .read(&self.arrived, &self.outgoing, offset, to)
+    }
+}

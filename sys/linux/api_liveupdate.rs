@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The C API of the orchestrator: include/linux/liveupdate.h, its start, and the reboot.
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kernel::bindings::{self, liveupdate_file_handler, liveupdate_flb};
+use kernel::prelude::*;
+use kernel::sync::aref::ARef;
+use kernel::sync::SetOnce;
+
+use super::driver::{Flb, Ops};
+use super::{glue, state};
+use crate::luo::format::SUBTREE;
+use crate::luo::text::Compatible;
+use crate::luo::Luo;
+use crate::sys::error::Result;
+
+/// `liveupdate=`, and whether what it asks for could be had.
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// `liveupdate.on_error=panic`.
+static PANIC: AtomicBool = AtomicBool::new(false);
+
+static LUO: SetOnce<Luo> = SetOnce::new();
+
+/// The orchestrator; `EOPNOTSUPP` when it is off.
+pub(super) fn luo() -> Result<&'static Luo> {
+    let on = ENABLED.load(Ordering::Relaxed);
+    LUO.as_ref().filter(|_| on).ok_or(EOPNOTSUPP)
+}
+
+/// Something that arrived is damaged: stops the machine if the operator wants that.
+pub(crate) fn on_error(_what: core::fmt::Arguments<'_>) {
+    if PANIC.load(Ordering::Relaxed) {
+        // SAFETY: A C string. The line before says what it is about.
+        unsafe { glue::lu_panic(c"liveupdate.on_error=panic".as_char_ptr()) };
+    }
+}
+
+#[no_mangle]
+extern "C" fn lu_parse_liveupdate(on: bool) -> c_int {
+    ENABLED.store(on, Ordering::Relaxed);
+    0
+}
+
+#[no_mangle]
+extern "C" fn lu_parse_on_error(panic: bool) -> c_int {
+    PANIC.store(panic, Ordering::Relaxed);
+    0
+}
+
+/// The first initcalls run: reads what the previous kernel left, before drivers ask for it.
+#[no_mangle]
+extern "C" fn lu_luo_start() -> c_int {
+    if !state::enabled() {
+        if ENABLED.swap(false, Ordering::Relaxed) {
+            pr_warn!("luo: off, as KHO is off\n");
+        }
+        return 0;
+    }
+    if !ENABLED.load(Ordering::Relaxed) {
+        return 0;
+    }
+    let left = state::incoming_fdt().and_then(|fdt| {
+        let found = crate::kho::boot::subtree(&fdt, SUBTREE);
+        match found {
+            Ok(found) => Some((
+                found.data,
+                usize::try_from(found.size).unwrap_or(usize::MAX),
+            )),
+            Err(ENOENT) => None,
+            // Nothing can be there: it is said as a root that cannot be read.
+            Err(_) => Some((crate::kho::addr::PhysAddr::new(0), usize::MAX)),
+        }
+    });
+    match Luo::start(left) {
+        Ok(luo) => {
+            if luo.number > 0 {
+                pr_info!("luo: this is live update number {}\n", luo.number);
+            }
+            LUO.populate(luo);
+            0
+        }
+        Err(err) => {
+            pr_err!("luo: off: {err:?}\n");
+            ENABLED.store(false, Ordering::Relaxed);
+            err.to_errno()
+        }
+    }
+}
+
+/// Everything a driver needs is there.
+#[no_mangle]
+extern "C" fn lu_luo_publish() -> c_int {
+    let Ok(luo) = luo() else {
+        return 0;
+    };
+    let ready = luo.publish().and_then(|()| super::luo_device::register());
+    if let Err(err) = ready {
+        pr_err!("luo: off, as nothing can be handed over: {err:?}\n");
+        ENABLED.store(false, Ordering::Relaxed);
+        return err.to_errno();
+    }
+    0
+}
+
+#[export]
+extern "C" fn liveupdate_enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+#[export]
+extern "C" fn liveupdate_reboot() -> c_int {
+    errno(luo().map_or(Ok(()), Luo::reboot))
+}
+
+fn errno(result: Result) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// `fh` is a file handler that stays as it is until it is unregistered.
+#[export]
+unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_handler) -> c_int {
+    let register = || {
+        let luo = luo()?;
+        // SAFETY: By the caller's promise.
+        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
+        let compatible = ops.compatible().ok_or(EINVAL)?;
+        luo.drivers.lock().register(ops, compatible)?;
+        // SAFETY: As above. The test registers FLBs, so no lock may be held.
+        unsafe { glue::lu_test_register(fh.cast()) };
+        Ok(())
+    };
+    errno(register())
+}
+
+/// # Safety
+///
+/// `fh` was registered, and none of its files is preserved any more.
+#[export]
+unsafe extern "C" fn liveupdate_unregister_file_handler(fh: *mut liveupdate_file_handler) {
+    // SAFETY: By the caller's promise.
+    if let (Ok(luo), Some(ops)) = (luo(), unsafe { Ops::new(fh) }) {
+        luo.drivers.lock().unregister(ops);
+    }
+}
+
+/// The FLB at an address with its name.
+///
+/// # Safety
+///
+/// `flb` is null or an FLB that stays as it is as long as it is used.
+unsafe fn flb_at(flb: *mut liveupdate_flb) -> Result<(Flb, Compatible)> {
+    // SAFETY: By the caller's promise.
+    let flb = unsafe { Flb::new(flb) }.ok_or(EINVAL)?;
+    let name = flb.compatible().ok_or(EINVAL)?;
+    Ok((flb, name))
+}
+
+/// # Safety
+///
+/// `fh` is a file handler, `flb` an FLB that stays as it is until it is unregistered.
+#[export]
+unsafe extern "C" fn liveupdate_register_flb(
+    fh: *mut liveupdate_file_handler,
+    flb: *mut liveupdate_flb,
+) -> c_int {
+    let register = || {
+        let luo = luo()?;
+        // SAFETY: By the caller's promise.
+        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
+        // SAFETY: As above.
+        let (flb, name) = unsafe { flb_at(flb) }?;
+        luo.drivers.lock().register_flb(ops, flb, name)
+    };
+    errno(register())
+}
+
+/// # Safety
+///
+/// As for [`liveupdate_register_flb`].
+#[export]
+unsafe extern "C" fn liveupdate_unregister_flb(
+    fh: *mut liveupdate_file_handler,
+    flb: *mut liveupdate_flb,
+) {
+    let unregister = || {
+        let luo = luo()?;
+        // SAFETY: By the caller's promise.
+        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
+        // SAFETY: As above.
+        let (flb, _) = unsafe { flb_at(flb) }?;
+        luo.drivers.lock().unregister_flb(ops, flb)
+    };
+    match unregister() {
+        Ok(()) | Err(EOPNOTSUPP) => {}
+        Err(err) => pr_warn!("luo: an FLB is unregistered that was not registered: {err:?}\n"),
+    }
+}
+
+/// # Safety
+///
+/// `flb` is an FLB that stays as it is while its object is held; `objp` may be written.
+#[export]
+unsafe extern "C" fn liveupdate_flb_get_incoming(
+    flb: *mut liveupdate_flb,
+    objp: *mut *mut c_void,
+) -> c_int {
+    let get = || {
+        let luo = luo()?;
+        // SAFETY: By the caller's promise.
+        let (flb, name) = unsafe { flb_at(flb) }?;
+        let object = luo.get_incoming(flb, name)?;
+        // SAFETY: As above.
+        unsafe { objp.write(object.raw()) };
+        Ok(())
+    };
+    errno(get())
+}
+
+/// # Safety
+///
+/// The caller holds the object of `flb` by [`liveupdate_flb_get_incoming`].
+#[export]
+unsafe extern "C" fn liveupdate_flb_put_incoming(flb: *mut liveupdate_flb) {
+    // SAFETY: By the caller's promise.
+    if let (Ok(luo), Ok((flb, name))) = (luo(), unsafe { flb_at(flb) }) {
+        luo.put_incoming(flb, name);
+    }
+}
+
+/// # Safety
+///
+/// As for [`liveupdate_flb_get_incoming`].
+#[export]
+unsafe extern "C" fn liveupdate_flb_get_outgoing(
+    flb: *mut liveupdate_flb,
+    objp: *mut *mut c_void,
+) -> c_int {
+    let get = || {
+        luo()?;
+        // SAFETY: By the caller's promise.
+        let (flb, _) = unsafe { flb_at(flb) }?;
+        let object = crate::luo::flb::get_outgoing(flb)?;
+        // SAFETY: As above.
+        unsafe { objp.write(object.raw()) };
+        Ok(())
+    };
+    errno(get())
+}
+
+/// # Safety
+///
+/// The caller holds the object of `flb` by [`liveupdate_flb_get_outgoing`].
+#[export]
+unsafe extern "C" fn liveupdate_flb_put_outgoing(flb: *mut liveupdate_flb) {
+    // SAFETY: By the caller's promise.
+    if let Ok((flb, _)) = unsafe { flb_at(flb) } {
+        crate::luo::flb::put_outgoing(flb);
+    }
+}
+
+/// Whether a file is preserved, or retrieved and not finished: what a driver asks whose own file is
+/// of no use without it. Not in the tree's headers; `kernel::liveupdate` declares it.
+///
+/// # Safety
+///
+/// `file` is a file the caller has a reference to.
+#[no_mangle]
+unsafe extern "C" fn liveupdate_file_is_preserved(file: *mut glue::file) -> bool {
+    let (Ok(luo), Some(file)) = (luo(), NonNull::new(file.cast::<bindings::file>())) else {
+        return false;
+    };
+    // SAFETY: By the caller's promise; the reference made here is given up below. Files that are
+    // preserved are reached by handlers, which do not move their position.
+    let file: super::driver::File = unsafe {
+        bindings::get_file(file.as_ptr());
+        ARef::from_raw(file.cast())
+    };
+    luo.is_preserved(&file)
+}
