@@ -71,7 +71,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "linked",
-        about: "no object of mainline's KHO is in our kernel",
+        about: "no object of mainline's C is in our kernel",
         kernels: &[Ours],
         play: host::linked,
     },

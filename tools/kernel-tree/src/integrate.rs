@@ -36,6 +36,7 @@ const BLOCKS: [Block; 4] = [
             "kho_block.o",
             "kexec_handover.o",
             "kexec_handover_debugfs.o",
+            "luo.o",
         ]),
         template: include_str!("../templates/Makefile.end"),
     },

@@ -8,7 +8,8 @@ const BINDINGS: &str =
     "#include <a.h>\n\n/* `bindgen` gets confused at certain things. */\nconst int x;\n";
 const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
     obj-$(CONFIG_KEXEC_HANDOVER)\t+= kexec_handover.o\n\
-    obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n";
+    obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n\
+    obj-$(CONFIG_LIVEUPDATE)\t+= luo.o\n";
 const KCONFIG: &str = "menu \"m\"\n\nconfig KEXEC_HANDOVER\n\
     \tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE\n\thelp\n\t  h\n\nendmenu\n";
 

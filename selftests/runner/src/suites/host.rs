@@ -72,13 +72,17 @@ pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
         "kexec_handover_debugfs.o",
         "kexec_handover_debug.o",
         "kho_block.o",
+        "luo_core.o",
+        "luo_file.o",
+        "luo_flb.o",
+        "luo_session.o",
     ]
     .into_iter()
     .filter(|name| names.contains(&format!("/{name}")) || names.contains(&format!("\n{name}")))
     .collect();
     Ok(Played {
         checks: vec![Check::new(
-            "kernel/liveupdate has no object of mainline's KHO",
+            "kernel/liveupdate has no object of mainline's C",
             theirs.is_empty(),
             theirs.join(", "),
         )],

@@ -10,7 +10,16 @@ use crate::kernel::Kernel;
 use crate::make::LLVM;
 
 /// Mainline's files that ours stands in for.
-const REPLACED: [&str; 3] = ["kexec_handover", "kexec_handover_debugfs", "kho_block"];
+const REPLACED: [&str; 8] = [
+    "kexec_handover",
+    "kexec_handover_debugfs",
+    "kho_block",
+    "luo",
+    "luo_core",
+    "luo_file",
+    "luo_flb",
+    "luo_session",
+];
 
 /// No object of a replaced file is in the kernel.
 pub(super) fn objects(kernel: &Kernel) -> Finding {
@@ -47,7 +56,8 @@ pub(super) fn objects(kernel: &Kernel) -> Finding {
 pub(super) fn exports(kernel: &Kernel) -> Finding {
     let symvers = fs::read_to_string(kernel.build_dir.join("Module.symvers")).unwrap_or_default();
     let mut wanted = BTreeSet::new();
-    for file in REPLACED {
+    // "luo" is mainline's name for the sum of the others.
+    for file in REPLACED.into_iter().filter(|file| *file != "luo") {
         let path = kernel.source.join(format!("kernel/liveupdate/{file}.c"));
         let Ok(text) = fs::read_to_string(&path) else {
             return Err(vec![format!("cannot read {}", path.display())]);
