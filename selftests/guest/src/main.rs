@@ -6,7 +6,6 @@ mod event;
 mod fdt;
 mod initramfs;
 mod kexec;
-mod luo;
 mod machine;
 mod memory;
 mod pattern;

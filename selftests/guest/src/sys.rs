@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 pub const PAGE: usize = 4096;
 
@@ -84,20 +84,6 @@ impl Drop for Mapping {
         // SAFETY: unmaps exactly what new() mapped; no slice of it outlives self.
         let _ = unsafe { munmap(self.address, self.bytes) };
     }
-}
-
-/// An ioctl whose argument is a structure that the kernel reads and may write.
-pub fn ioctl<T>(file: &File, number: libc::c_ulong, argument: &mut T) -> std::io::Result<()> {
-    // SAFETY: /dev/liveupdate ioctls read and write at most the `size` the structure starts with, which callers set to
-    // its real size; the structures are plain integers.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), number, argument as *mut T) };
-    os_result(result.into()).map(|_| ())
-}
-
-/// Takes over a descriptor that the kernel has just handed out.
-pub fn own(fd: RawFd) -> File {
-    // SAFETY: the caller got the number from an ioctl that made it; nothing else owns it.
-    unsafe { File::from_raw_fd(fd) }
 }
 
 pub const KEXEC_FILE_ON_CRASH: u64 = 2;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     if cmdline.generation() > 0 {
-        let device = crate::luo::Device::open().is_ok();
+        let device = liveupdate_uapi::Device::open().is_ok();
         event::send("offers", json!({"device": device}));
         return Ok(());
     }

@@ -3,11 +3,11 @@
 
 use super::splats;
 use crate::cmdline::Cmdline;
-use crate::luo::Device;
 use crate::memory::{self, Wish};
 use crate::pattern::Depth;
 use crate::{event, kexec};
 use anyhow::{bail, Context, Result};
+use liveupdate_uapi::Device;
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -26,7 +26,7 @@ const MOST: u64 = 10_000;
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     if cmdline.generation() > 0 {
         let session = Device::open()?.retrieve_session("faults")?;
-        let trouble = memory::verify(&session.retrieve(0)?, &WISH, SEED)?;
+        let trouble = memory::verify(&session.retrieve(0)?.into(), &WISH, SEED)?;
         event::send(
             "intact",
             json!({"ok": trouble.is_none(), "bytes": WISH.bytes,

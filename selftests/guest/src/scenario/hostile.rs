@@ -2,12 +2,12 @@
 //! A handover the old kernel was told to corrupt: the new one must get to userspace, prove that no memory has two owners, and update again.
 
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
 use crate::memory::{self, Wish};
 use crate::pattern::Depth;
 use crate::sys::PAGE;
 use crate::{event, kexec, machine};
 use anyhow::{Context, Result};
+use liveupdate_uapi::{Device, Session};
 use serde_json::json;
 use std::fs::File;
 use std::path::Path;
@@ -42,13 +42,13 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         }
         _ => {
             let session = Device::open()?.retrieve_session("second")?;
-            let trouble = memory::verify(&session.retrieve(0)?, &WISH, SECOND_SEED)?;
+            let trouble = memory::verify(&session.retrieve(0)?.into(), &WISH, SECOND_SEED)?;
             event::send(
                 "intact",
                 json!({"ok": trouble.is_none(), "bytes": WISH.bytes,
                        "detail": trouble.unwrap_or_default()}),
             );
-            session.finish()
+            Ok(session.finish()?)
         }
     }
 }
@@ -66,8 +66,8 @@ fn look_at_the_first() -> Result<()> {
         Err(error) => format!("no session ({error})"),
         Ok(session) => {
             let fate = match session.retrieve(0) {
-                Err(error) => format!("not retrieved ({})", error.root_cause()),
-                Ok(file) => judge(&file),
+                Err(error) => format!("not retrieved ({error})"),
+                Ok(file) => judge(&file.into()),
             };
             drop(session);
             fate

@@ -2,11 +2,11 @@
 //! The main job: memfds and a `reserve_mem` region, patterned, preserved, carried over any number of updates, verified each time.
 
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
 use crate::memory::{self, Wish};
 use crate::pattern::{self, Depth};
 use crate::{event, kexec, machine, physical};
 use anyhow::{Context, Result};
+use liveupdate_uapi::{Device, RetrievedSession, Session};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -124,10 +124,11 @@ fn preserve(files: &[File]) -> Result<Session> {
     let session = Device::open()?.create_session(SESSION)?;
     let before = machine::free_bytes()?;
     event::phase("preserve", || {
-        files
-            .iter()
-            .zip(0..)
-            .try_for_each(|(file, token)| session.preserve(file, token))
+        files.iter().zip(0..).try_for_each(|(file, token)| {
+            session
+                .preserve(file, token)
+                .with_context(|| format!("the file with token {token}"))
+        })
     })?;
     event::value(
         "metadata bytes",
@@ -136,7 +137,7 @@ fn preserve(files: &[File]) -> Result<Session> {
     Ok(session)
 }
 
-fn retrieve_session() -> Result<Session> {
+fn retrieve_session() -> Result<RetrievedSession> {
     Device::open()?
         .retrieve_session(SESSION)
         .context("the session did not arrive")
@@ -146,7 +147,7 @@ fn receive(plan: &Plan) -> Result<Vec<File>> {
     let session = retrieve_session()?;
     let files = event::phase("retrieve", || {
         (0..plan.files)
-            .map(|token| session.retrieve(token))
+            .map(|token| Ok(File::from(session.retrieve(token)?)))
             .collect::<Result<Vec<_>>>()
     })?;
     let mut trouble = None;
