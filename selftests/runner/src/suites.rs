@@ -5,6 +5,7 @@ mod boots;
 mod host;
 pub mod hostile;
 mod refused;
+mod uapi;
 mod updates;
 
 use crate::check::{self, Check};
@@ -74,6 +75,12 @@ pub const ALL: &[Scenario] = &[
         about: "no object of mainline's C is in our kernel",
         kernels: &[Ours],
         play: host::linked,
+    },
+    Scenario {
+        name: "uapi",
+        about: "our header, mainline's and the Rust crate say the same",
+        kernels: &[],
+        play: uapi::play,
     },
     Scenario {
         name: "fragmented",
