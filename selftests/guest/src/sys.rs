@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Every system call and instruction that needs `unsafe`, each behind a safe function.
 
+mod arena;
+
+pub use arena::{Arena, At};
+
 use anyhow::{Context, Result};
 use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 pub const PAGE: usize = 4096;
 
@@ -109,6 +113,19 @@ pub fn kexec_file_load(
         )
     };
     os_result(result).map(|_| ())
+}
+
+/// The numbers below `end` that are open descriptors. Needs no descriptor itself.
+pub fn descriptors(end: i32) -> Vec<i32> {
+    // SAFETY: F_GETFD only asks; a number that is no descriptor gives EBADF.
+    let open = |fd: &i32| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0;
+    (0..end).filter(open).collect()
+}
+
+/// A descriptor whose number came in an ioctl's raw argument.
+pub fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the scenarios call this once for what a successful ioctl put into its argument; nothing else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 fn os_result(result: libc::c_long) -> std::io::Result<libc::c_long> {

@@ -4,6 +4,7 @@
 mod boots;
 mod host;
 pub mod hostile;
+mod orchestrator;
 mod refused;
 mod uapi;
 mod updates;
@@ -75,6 +76,12 @@ pub const ALL: &[Scenario] = &[
         about: "no object of mainline's C is in our kernel",
         kernels: &[Ours],
         play: host::linked,
+    },
+    Scenario {
+        name: "ioctls",
+        about: "each ioctl of /dev/liveupdate with every wrong argument",
+        kernels: &[Ours, Mainline],
+        play: orchestrator::ioctls,
     },
     Scenario {
         name: "uapi",

@@ -8,6 +8,7 @@ mod debug;
 mod debugfs;
 mod faults;
 mod hostile;
+mod ioctls;
 mod selftests;
 mod small_scratch;
 mod splats;
@@ -15,6 +16,20 @@ mod update;
 
 use crate::cmdline::Cmdline;
 use anyhow::{bail, Result};
+
+/// Whether the orchestrator is ours. Mainline's has no place in sysfs.
+fn luo_is_ours() -> bool {
+    std::path::Path::new("/sys/kernel/liveupdate").exists()
+}
+
+/// What a further process of this program does; scenarios start them as `/init ROLE`.
+pub fn helper(role: &str) -> ! {
+    let code = match role {
+        "open-device" => ioctls::open_device(),
+        _ => 2,
+    };
+    std::process::exit(code)
+}
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     match cmdline.get("scenario") {
@@ -24,6 +39,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("crash") => crash::play(cmdline),
         Some("faults") => faults::play(cmdline),
         Some("hostile") => hostile::play(cmdline),
+        Some("ioctls") => ioctls::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),

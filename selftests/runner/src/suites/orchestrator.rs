@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+//! /dev/liveupdate as programs meet it: right and wrong calls, clients that behave and clients that die.
+
+use super::{run, Played};
+use crate::check::Check;
+use crate::lab::{Lab, Which};
+use crate::machine::Machine;
+use anyhow::Result;
+use Which::{Mainline, Ours};
+
+/// What the guest checks itself, on our kernel and on mainline's: programs must see no difference, but for those it names.
+fn on_both(lab: &Lab, name: &str, machine: impl Fn(&str, Which) -> Machine) -> Result<Played> {
+    let mut all = Played::default();
+    for which in [Ours, Mainline] {
+        let (mut played, _) = run(lab, &machine(&format!("{name}/{}", which.name()), which))?;
+        for check in &mut played.checks {
+            check.name = format!("{}: {}", which.name(), check.name);
+        }
+        all.checks.extend(played.checks);
+        all.logs.extend(played.logs);
+    }
+    Ok(all)
+}
+
+/// Every ioctl with every wrong argument.
+pub fn ioctls(lab: &Lab, name: &str) -> Result<Played> {
+    let mut played = on_both(lab, name, |name, which| {
+        Machine::new(name, "ioctls", which, &[which])
+    })?;
+    let cases = played.checks.len();
+    // A guest that stopped early, or sent half of it, would pass otherwise.
+    played.checks.push(Check::new(
+        "hardly a case was left out",
+        cases > 500,
+        format!("{cases} cases"),
+    ));
+    Ok(played)
+}
