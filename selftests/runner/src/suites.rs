@@ -84,6 +84,18 @@ pub const ALL: &[Scenario] = &[
         play: orchestrator::ioctls,
     },
     Scenario {
+        name: "systemd",
+        about: "a client that behaves as systemd does, through two updates",
+        kernels: &[Ours, Mainline],
+        play: orchestrator::systemd,
+    },
+    Scenario {
+        name: "agent-killed",
+        about: "kill -9 of the process that holds device and sessions, at each step",
+        kernels: &[Ours, Mainline],
+        play: orchestrator::agent_killed,
+    },
+    Scenario {
         name: "uapi",
         about: "our header, mainline's and the Rust crate say the same",
         kernels: &[],

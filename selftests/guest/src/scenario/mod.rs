@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The scenarios by name; the runner picks one with `lu.scenario=`.
 
+mod agent_killed;
 mod boot;
 mod corrupt;
 mod crash;
@@ -12,6 +13,7 @@ mod ioctls;
 mod selftests;
 mod small_scratch;
 mod splats;
+mod systemd;
 mod update;
 
 use crate::cmdline::Cmdline;
@@ -24,11 +26,20 @@ fn luo_is_ours() -> bool {
 
 /// What a further process of this program does; scenarios start them as `/init ROLE`.
 pub fn helper(role: &str) -> ! {
-    let code = match role {
-        "open-device" => ioctls::open_device(),
-        _ => 2,
+    let done = match role {
+        "open-device" => std::process::exit(ioctls::open_device()),
+        "agent-out" => agent_killed::outgoing(),
+        "agent-busy" => agent_killed::busy(),
+        "agent-in" => agent_killed::incoming(),
+        other => Err(anyhow::anyhow!("there is no role {other}")),
     };
-    std::process::exit(code)
+    match done {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("{role}: {error:#}");
+            std::process::exit(1)
+        }
+    }
 }
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
@@ -39,6 +50,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("crash") => crash::play(cmdline),
         Some("faults") => faults::play(cmdline),
         Some("hostile") => hostile::play(cmdline),
+        Some("systemd") => systemd::play(cmdline),
+        Some("agent-killed") => agent_killed::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),

@@ -36,3 +36,24 @@ pub fn ioctls(lab: &Lab, name: &str) -> Result<Played> {
     ));
     Ok(played)
 }
+
+/// A client as systemd is one; and what it does where there is no live update.
+pub fn systemd(lab: &Lab, name: &str) -> Result<Played> {
+    let mut played = on_both(lab, name, |name, which| {
+        Machine::new(name, "systemd", which, &[which, which])
+    })?;
+    let machine = Machine::new(&format!("{name}/absent"), "systemd", Ours, &[])
+        .word("liveupdate=off")
+        .word("lu.absent=1");
+    let (absent, _) = run(lab, &machine)?;
+    played.checks.extend(absent.checks);
+    played.logs.extend(absent.logs);
+    Ok(played)
+}
+
+/// Agents that are killed, before and after an update.
+pub fn agent_killed(lab: &Lab, name: &str) -> Result<Played> {
+    on_both(lab, name, |name, which| {
+        Machine::new(name, "agent-killed", which, &[which])
+    })
+}

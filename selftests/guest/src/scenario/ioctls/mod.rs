@@ -14,6 +14,7 @@ use liveupdate_uapi::{Device, Errno, OpenError, Session};
 use rustix::fs::{memfd_create, MemfdFlags};
 use std::fs::File;
 use std::io::Write;
+pub use table::resizable;
 use table::{verdict, Table};
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
