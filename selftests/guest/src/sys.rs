@@ -10,6 +10,7 @@ use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 
 pub const PAGE: usize = 4096;
 
@@ -63,6 +64,12 @@ impl Mapping {
         unsafe { std::slice::from_raw_parts_mut(self.address.cast(), self.bytes / 8) }
     }
 
+    /// The words, for several threads at a time.
+    pub fn atomic_words(&self) -> &[AtomicU64] {
+        // SAFETY: mapped readable and writable for as long as self lives, page aligned; whoever shares it uses atomics too.
+        unsafe { std::slice::from_raw_parts(self.address.cast(), self.bytes / 8) }
+    }
+
     /// Binds the pages of this mapping that are still to come to one NUMA node.
     pub fn bind_to_node(&self, node: u32) -> Result<()> {
         const MPOL_BIND: libc::c_int = 2;
@@ -82,6 +89,11 @@ impl Mapping {
         os_result(result).map(|_| ()).context("mbind failed")
     }
 }
+
+// SAFETY: the mapping belongs to the value, whatever thread has it.
+unsafe impl Send for Mapping {}
+// SAFETY: through a shared reference it is only read, or accessed with atomics.
+unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {

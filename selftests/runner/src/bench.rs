@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The benchmark: what preserving, handing over and retrieving a memfd costs, ours against mainline's C, in guest instructions.
 
+pub mod sessions;
 mod table;
 
 use crate::lab::{Lab, Which};
@@ -52,6 +53,12 @@ impl Layout {
 impl Row {
     pub fn pages(&self) -> u64 {
         self.mib * PAGES_A_MIB
+    }
+
+    fn title(&self) -> String {
+        let deferred = if self.deferred { "on" } else { "off" };
+        let layout = self.layout.name();
+        format!("{} MiB, {layout}, deferred {deferred}", self.mib)
     }
 
     fn machine(&self, which: Which, number: usize) -> Machine {
@@ -185,11 +192,43 @@ fn rows(quick: bool) -> Vec<Row> {
 
 /// Measures, prints the table, writes the JSON. True if every run could be measured.
 pub fn run(lab: &Lab, quick: bool, json: Option<&Path>) -> Result<bool> {
+    let began = Instant::now();
+    let rows = rows(quick);
+    let costs = measure(lab, &rows, Row::title, Row::machine, Cost::read)?;
+    let measured: Vec<Measured> = rows
+        .iter()
+        .zip(costs)
+        .map(|(row, costs)| Measured { row: *row, costs })
+        .collect();
+    let releases = [0, 1].map(|place| {
+        let cost = measured
+            .iter()
+            .find_map(|row| row.costs[place].as_ref().ok());
+        cost.map_or("unknown", |cost| &cost.release).to_owned()
+    });
+    let first = measured.first();
+    let about = about(releases, first.map(|row| row.row.machine(Which::Ours, 0)))?;
+    table::print(&measured, &about);
+    println!("measured in {} s", began.elapsed().as_secs());
+    if let Some(path) = json {
+        write_json(path, &measured, &about)?;
+    }
+    Ok(measured
+        .iter()
+        .all(|row| row.costs.iter().all(Result::is_ok)))
+}
+
+/// Runs each row on both kernels, two machines at a time; the costs are in the order of `BOTH`.
+fn measure<R: Sync, C: Send + Clone>(
+    lab: &Lab,
+    rows: &[R],
+    title: impl Fn(&R) -> String + Sync,
+    machine: impl Fn(&R, Which, usize) -> Machine + Sync,
+    read: impl Fn(&Outcome) -> Result<C> + Sync,
+) -> Result<Vec<[Result<C, String>; 2]>> {
     for which in BOTH {
         lab.kernel(which)?;
     }
-    let began = Instant::now();
-    let rows = rows(quick);
     let jobs: Vec<(usize, Which)> = (0..rows.len())
         // The slow ones first: two at a time should end together.
         .rev()
@@ -204,18 +243,16 @@ pub fn run(lab: &Lab, quick: bool, json: Option<&Path>) -> Result<bool> {
                 let Some((number, which)) = jobs.get(place).copied() else {
                     return;
                 };
-                let row = rows[number];
+                let row = &rows[number];
                 lab.steps.say(&format!(
-                    "{} of {}: {}, {} MiB, {}, deferred {}",
+                    "{} of {}: {}, {}",
                     place + 1,
                     jobs.len(),
                     which.name(),
-                    row.mib,
-                    row.layout.name(),
-                    if row.deferred { "on" } else { "off" }
+                    title(row)
                 ));
-                let cost = qemu::run(lab, &row.machine(which, number))
-                    .and_then(|outcome| Cost::read(&outcome))
+                let cost = qemu::run(lab, &machine(row, which, number))
+                    .and_then(|outcome| read(&outcome))
                     .map_err(|error| format!("{error:#}"));
                 if let Ok(mut results) = results.lock() {
                     results.push((number, which, cost));
@@ -226,56 +263,34 @@ pub fn run(lab: &Lab, quick: bool, json: Option<&Path>) -> Result<bool> {
     let Ok(results) = results.into_inner() else {
         bail!("a measuring thread died; its message is above");
     };
-    let measured: Vec<Measured> = rows
-        .iter()
-        .enumerate()
-        .map(|(number, row)| Measured {
-            row: *row,
-            costs: BOTH.map(|which| {
-                results
-                    .iter()
-                    .find(|(at, of, _)| *at == number && *of == which)
-                    .map_or(Err("was not run".to_owned()), |(_, _, cost)| cost.clone())
-            }),
-        })
-        .collect();
-    let about = about(&measured)?;
-    table::print(&measured, &about);
-    println!("measured in {} s", began.elapsed().as_secs());
-    if let Some(path) = json {
-        write_json(path, &measured, &about)?;
-    }
-    Ok(measured
-        .iter()
-        .all(|row| row.costs.iter().all(Result::is_ok)))
+    let cost = |number: usize, which: Which| {
+        let found = results
+            .iter()
+            .find(|(at, of, _)| *at == number && *of == which);
+        found.map_or(Err("was not run".to_owned()), |(_, _, cost)| cost.clone())
+    };
+    Ok((0..rows.len())
+        .map(|number| BOTH.map(|which| cost(number, which)))
+        .collect())
 }
 
 /// What the figures were measured with: names and values, for a person and for the JSON.
-fn about(measured: &[Measured]) -> Result<Vec<(&'static str, String)>> {
+fn about(releases: [String; 2], machine: Option<Machine>) -> Result<Vec<(&'static str, String)>> {
     let version = Command::new(qemu::PROGRAM).arg("--version").output();
     let version = version.with_context(|| format!("cannot run {}", qemu::PROGRAM))?;
     let version = String::from_utf8_lossy(&version.stdout);
-    let release = |place: usize| {
-        measured
-            .iter()
-            .find_map(|row| row.costs[place].as_ref().ok())
-            .map_or("unknown", |cost| cost.release.as_str())
-            .to_owned()
-    };
-    let machine = measured
-        .first()
-        .map(|measured| measured.row.machine(Which::Ours, 0));
     let (cmdline, arguments) = machine.map_or_else(Default::default, |machine| {
         (machine.cmdline(), machine.arguments().join(" "))
     });
+    let [ours, mainline] = releases;
     Ok(vec![
         (
             "ours",
-            format!("Linux {}, config {}", release(0), Which::Ours.config()),
+            format!("Linux {ours}, config {}", Which::Ours.config()),
         ),
         (
             "mainline",
-            format!("Linux {}, config {}", release(1), Which::Mainline.config()),
+            format!("Linux {mainline}, config {}", Which::Mainline.config()),
         ),
         ("emulator", version.lines().next().unwrap_or("").to_owned()),
         ("first row's machine", arguments),
@@ -301,6 +316,11 @@ fn write_json(path: &Path, measured: &[Measured], about: &[(&str, String)]) -> R
             })
         })
         .collect();
+    write_rows(path, &rows, about)
+}
+
+/// Writes what was measured, and with what.
+fn write_rows(path: &Path, rows: &[Value], about: &[(&str, String)]) -> Result<()> {
     let about: serde_json::Map<String, Value> = about
         .iter()
         .map(|(name, value)| ((*name).to_owned(), json!(value)))

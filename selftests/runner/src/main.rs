@@ -49,9 +49,12 @@ enum Command {
         /// Also write the figures to this file, as JSON
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Only the smallest memfds
+        /// Only the smallest memfds, or the fewest sessions and files
         #[arg(long)]
         quick: bool,
+        /// Many sessions and many files instead of large memfds
+        #[arg(long)]
+        sessions: bool,
     },
 }
 
@@ -73,9 +76,14 @@ fn main() -> ExitCode {
         Command::Hostile => {
             lab::Lab::open(arguments.own).and_then(|lab| suites::hostile::table(&lab))
         }
-        Command::Bench { json, quick } => {
-            lab::Lab::open(arguments.own).and_then(|lab| bench::run(&lab, quick, json.as_deref()))
-        }
+        Command::Bench {
+            json,
+            quick,
+            sessions,
+        } => lab::Lab::open(arguments.own).and_then(|lab| match sessions {
+            false => bench::run(&lab, quick, json.as_deref()),
+            true => bench::sessions::run(&lab, quick, json.as_deref()),
+        }),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

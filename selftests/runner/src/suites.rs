@@ -48,6 +48,13 @@ pub const ALL: &[Scenario] = &[
         play: host::play,
     },
     Scenario {
+        name: "race",
+        about:
+            "threads and processes use /dev/liveupdate all at once, the update comes in the middle",
+        kernels: &[Debug],
+        play: orchestrator::race,
+    },
+    Scenario {
         name: "debug",
         about: "lockdep, DEBUG_VM, KHO_DEBUG, kmemleak: an update without a splat",
         kernels: &[Debug],

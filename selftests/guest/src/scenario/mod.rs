@@ -10,6 +10,8 @@ mod debugfs;
 mod faults;
 mod hostile;
 mod ioctls;
+mod many;
+mod race;
 mod selftests;
 mod small_scratch;
 mod splats;
@@ -30,6 +32,7 @@ pub fn helper(role: &str) -> ! {
         "open-device" => std::process::exit(ioctls::open_device()),
         "agent-out" => agent_killed::outgoing(),
         "agent-busy" => agent_killed::busy(),
+        "racer" => race::racer(),
         "agent-in" => agent_killed::incoming(),
         other => Err(anyhow::anyhow!("there is no role {other}")),
     };
@@ -52,6 +55,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("hostile") => hostile::play(cmdline),
         Some("systemd") => systemd::play(cmdline),
         Some("agent-killed") => agent_killed::play(cmdline),
+        Some("race") => race::play(cmdline),
+        Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),

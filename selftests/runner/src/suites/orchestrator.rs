@@ -2,11 +2,11 @@
 //! /dev/liveupdate as programs meet it: right and wrong calls, clients that behave and clients that die.
 
 use super::{run, Played};
-use crate::check::Check;
+use crate::check::{self, Check};
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use anyhow::Result;
-use Which::{Mainline, Ours};
+use Which::{Debug, Mainline, Ours};
 
 /// What the guest checks itself, on our kernel and on mainline's: programs must see no difference, but for those it names.
 fn on_both(lab: &Lab, name: &str, machine: impl Fn(&str, Which) -> Machine) -> Result<Played> {
@@ -56,4 +56,24 @@ pub fn agent_killed(lab: &Lab, name: &str) -> Result<Played> {
     on_both(lab, name, |name, which| {
         Machine::new(name, "agent-killed", which, &[which])
     })
+}
+
+/// How long threads and processes race.
+const RACE_SECONDS: u64 = 300;
+
+/// The race, on the kernel with lockdep and kmemleak. `RACE_SECONDS=20` in the environment makes it short.
+pub fn race(lab: &Lab, name: &str) -> Result<Played> {
+    let seconds = std::env::var("RACE_SECONDS").ok();
+    let seconds = seconds
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(RACE_SECONDS);
+    let machine = Machine::new(name, "race", Debug, &[Debug, Debug])
+        .timeout(2 * seconds + 300)
+        .word(&format!("lu.seconds={seconds}"));
+    let (mut played, outcome) = run(lab, &machine)?;
+    let alive = ["Lock dependency validator"];
+    played
+        .checks
+        .push(check::says(&outcome, 0, "lockdep is at work", &alive));
+    Ok(played)
 }
