@@ -17,7 +17,63 @@
 //! that LUO stores; with it, the next kernel takes the memory back as [`Restored`].
 //! State that many files share is an [`Flb`], and lives as long as any file that needs it.
 //!
-//! No `unsafe` is needed for any of that. `driver/counter.rs` is a whole handler and its test.
+//! No `unsafe` is needed for any of that.
+//!
+//! # Examples
+//!
+//! A file that is a number, and stays one. `kernel/liveupdate/rust/driver/examples/` has a whole driver
+//! and its tests.
+//!
+//! ```
+//! use kernel::{
+//!     fs::File,
+//!     liveupdate::{
+//!         anon::{AnonFile, AnonType},
+//!         FileHandler, Handle, HandlerSlot, Preserved,
+//!     },
+//!     prelude::*,
+//!     sync::aref::ARef,
+//! };
+//!
+//! struct Ticket(u64);
+//!
+//! #[vtable]
+//! impl AnonFile for Ticket {
+//!     const NAME: &'static CStr = c"[ticket]";
+//! }
+//!
+//! static TICKETS: AnonType<Ticket> = AnonType::new();
+//!
+//! struct TicketHandler;
+//!
+//! #[vtable]
+//! impl FileHandler for TicketHandler {
+//!     const COMPATIBLE: &'static CStr = c"ticket-v1";
+//!     type Handle = Handle<u64>;
+//!     type Live = Preserved<u64>;
+//!
+//!     fn can_preserve(file: &File) -> bool {
+//!         TICKETS.of(file).is_some()
+//!     }
+//!
+//!     fn preserve(file: &File) -> Result<(Self::Handle, Self::Live)> {
+//!         let ticket = TICKETS.of(file).ok_or(EINVAL)?;
+//!         let live = Preserved::new(ticket.0)?;
+//!         Ok((live.handle(), live))
+//!     }
+//!
+//!     fn retrieve(handle: Self::Handle) -> Result<ARef<File>> {
+//!         let number = *handle.take()?;
+//!         TICKETS.create(Ticket(number))
+//!     }
+//! }
+//!
+//! static HANDLER: HandlerSlot<TicketHandler> = HandlerSlot::new();
+//!
+//! let registration = HANDLER.register_if_enabled()?;
+//! # drop(registration);
+//! # Ok::<(), Error>(())
+//! ```
 //!
 //! # Order of events
 //!

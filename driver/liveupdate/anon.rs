@@ -22,7 +22,10 @@ use crate::{
     module::this_module,
     prelude::*,
     sync::aref::ARef,
-    types::Opaque, //
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
 };
 
 /// What is behind an anonymous file. It is dropped with the last reference to the file.
@@ -56,7 +59,7 @@ pub trait AnonFile: Send + Sync + Sized + 'static {
 ///
 /// # Invariants
 ///
-/// Every file with these operations was made by [`Self::create`], so that its private data is a `KBox<T>`.
+/// Every file with these operations was made by [`Self::create`], so that its private data is a `Pin<KBox<T>>`.
 #[repr(transparent)]
 pub struct AnonType<T: AnonFile> {
     operations: Opaque<bindings::file_operations>,
@@ -95,25 +98,25 @@ impl<T: AnonFile> AnonType<T> {
         }
     }
 
-    /// Makes a file, open for reading and writing, that owns `object`.
+    /// Makes a file, open for reading and writing, that owns `object`: a `T`, or what initialises one in place.
     ///
     /// # Errors
     ///
-    /// [`ENOMEM`] without memory, [`ENFILE`] with too many files open, and [`ENOENT`] if the module is
-    /// being unloaded.
-    ///
-    /// [`ENOMEM`]: crate::error::code::ENOMEM
-    /// [`ENFILE`]: crate::error::code::ENFILE
-    /// [`ENOENT`]: crate::error::code::ENOENT
-    pub fn create(&'static self, object: T) -> Result<ARef<File>> {
-        let object = KBox::into_raw(KBox::new(object, GFP_KERNEL)?);
+    /// - [`ENOMEM`] without memory, [`ENFILE`] with too many files open.
+    /// - [`ENOENT`] if the module is being unloaded.
+    /// - What the initialiser returns.
+    pub fn create<E>(&'static self, object: impl PinInit<T, E>) -> Result<ARef<File>>
+    where
+        Error: From<E>,
+    {
+        let object = KBox::pin_init(object, GFP_KERNEL)?.into_foreign();
         // SAFETY: The name is NUL-terminated. The operations are static and belong to a module of
         // which the file holds a reference. They expect private data as given here.
         let file = from_err_ptr(unsafe {
             bindings::anon_inode_getfile(
                 T::NAME.as_char_ptr(),
                 self.operations.get(),
-                object.cast(),
+                object,
                 bindings::O_RDWR as c_int,
             )
         });
@@ -121,8 +124,8 @@ impl<T: AnonFile> AnonType<T> {
             // SAFETY: The reference to the new file is ours and passed on. Nobody has its position.
             Ok(Some(file)) => Ok(unsafe { ARef::from_raw(file.cast::<File>()) }),
             failed => {
-                // SAFETY: It came from `KBox::into_raw()`, and without a file nobody else has it.
-                drop(unsafe { KBox::from_raw(object) });
+                // SAFETY: It came from `into_foreign()`, and without a file nobody else has it.
+                drop(unsafe { Pin::<KBox<T>>::from_foreign(object) });
                 Err(failed.err().unwrap_or(EINVAL))
             }
         }
@@ -191,9 +194,11 @@ impl<T: AnonFile> Shell<T> {
     ///
     /// As the VFS calls it, once, on a file made by [`AnonType::create`] for `T`.
     unsafe extern "C" fn release(_: *mut bindings::inode, file: *mut bindings::file) -> c_int {
-        // SAFETY: The private data came from `KBox::into_raw()`; with the last reference to the
-        // file gone, nobody borrows it.
-        drop(unsafe { KBox::<T>::from_raw((*file).private_data.cast()) });
+        // SAFETY: The VFS passes a valid file.
+        let object = unsafe { (*file).private_data };
+        // SAFETY: It came from `into_foreign()`; with the last reference to the file gone, nobody
+        // borrows it.
+        drop(unsafe { Pin::<KBox<T>>::from_foreign(object) });
         0
     }
 }

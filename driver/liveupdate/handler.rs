@@ -60,9 +60,9 @@ impl<H: AnyHandle> Retrieval<'_, H> {
 /// two at a time for one file, but for several files at once. They must not call back into LUO for
 /// the same session.
 ///
-/// [`Live`]: Self::Live
+/// See the [module](super) for an example.
 ///
-/// `driver/counter.rs` is an example.
+/// [`Live`]: Self::Live
 #[vtable]
 pub trait FileHandler: Sized + 'static {
     /// Names what is handed over, with its version: at most 47 bytes, one handler a name. A kernel

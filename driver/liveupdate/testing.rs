@@ -173,6 +173,11 @@ impl<T: FileHandler> Kept<T> {
         }
     }
 
+    /// What would be written for the file.
+    pub fn raw_handle(&self) -> u64 {
+        self.handle
+    }
+
     /// Goes to the new kernel. The live state is leaked: no kexec drops anything.
     pub fn kexec(self) -> Arrived<T> {
         let kept = ManuallyDrop::new(self);

@@ -23,12 +23,33 @@ pub const FOLDERS: [&str; 4] = ["kho", "luo", "memfd_luo", "sys"];
 /// Host builds alone use it.
 const HOST_ONLY: &str = "sys/host";
 
+/// The API for drivers in Rust, which goes elsewhere.
+pub const DRIVER: &str = "driver";
+
+/// What of it goes where: files, or folders with all below. The rest of the folder stays out.
+const DRIVER_PLACES: [(&str, &str); 4] = [
+    ("driver/liveupdate.rs", "rust/kernel/liveupdate.rs"),
+    ("driver/liveupdate", "rust/kernel/liveupdate"),
+    ("driver/helpers.c", "rust/helpers/liveupdate.c"),
+    ("driver/examples", "kernel/liveupdate/rust/driver/examples"),
+];
+
 /// Every line we change in files of the kernel.
-const BLOCKS: [Block; 4] = [
+const BLOCKS: [Block; 6] = [
     Block {
         file: "rust/bindings/bindings_helper.h",
         place: Place::Before("/* `bindgen` gets confused at certain things. */"),
         template: include_str!("../templates/bindings_helper.h"),
+    },
+    Block {
+        file: "rust/kernel/lib.rs",
+        place: Place::After("pub mod list;"),
+        template: include_str!("../templates/kernel_lib.rs"),
+    },
+    Block {
+        file: "rust/helpers/helpers.c",
+        place: Place::After("#include \"list.c\""),
+        template: include_str!("../templates/helpers.c"),
     },
     Block {
         file: "kernel/liveupdate/Makefile",
@@ -79,9 +100,9 @@ impl Changes {
 /// nothing. All that can be refused is refused before the first write.
 pub fn integrate(project: &Path, linux: &Path) -> Result<Changes> {
     version::supported(linux)?;
-    let mut files = crate_files(project)?;
+    let mut files = our_files(project)?;
     files.extend(edited(linux, true)?);
-    let stale: Vec<PathBuf> = sources(linux, Path::new(CRATE))?
+    let stale: Vec<PathBuf> = present(linux)?
         .into_iter()
         .filter(|f| !files.contains_key(f))
         .collect();
@@ -100,14 +121,38 @@ pub fn integrate(project: &Path, linux: &Path) -> Result<Changes> {
 pub fn unintegrate(linux: &Path) -> Result<Changes> {
     version::supported(linux)?;
     let written = write_all(linux, edited(linux, false)?)?;
-    let dir = linux.join(CRATE);
-    let mut removed = Vec::new();
-    if dir.is_dir() {
-        removed = sources(linux, Path::new(CRATE))?;
+    let removed = present(linux)?;
+    for place in places() {
+        let path = linux.join(place);
         // An in-tree build leaves its objects there too: the whole folder is ours.
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        let done = match path.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false if path.is_file() => fs::remove_file(&path),
+            false => Ok(()),
+        };
+        done.with_context(|| format!("cannot remove {}", path.display()))?;
     }
     Ok(Changes { written, removed })
+}
+
+/// The files and folders of the kernel tree that are ours.
+fn places() -> impl Iterator<Item = &'static Path> {
+    let driver = DRIVER_PLACES.iter().map(|(_, to)| *to);
+    std::iter::once(CRATE).chain(driver).map(Path::new)
+}
+
+/// The sources that stand in these places, each once.
+fn present(linux: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for place in places() {
+        match linux.join(place).is_file() {
+            true => found.push(place.to_owned()),
+            false => found.extend(sources(linux, place)?),
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
 }
 
 /// The kernel's files that hold our blocks, as they should read, with them or without.
@@ -140,19 +185,36 @@ fn edited(linux: &Path, with_blocks: bool) -> Result<BTreeMap<PathBuf, Vec<u8>>>
         .collect())
 }
 
-/// The crate's files, by their place in the kernel tree.
-fn crate_files(project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
+/// Our files, by their place in the kernel tree.
+fn our_files(project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut names: Vec<PathBuf> = FILES.iter().map(PathBuf::from).collect();
     for folder in FOLDERS {
         names.extend(sources(project, Path::new(folder))?);
     }
+    names.retain(|name| !name.starts_with(HOST_ONLY));
+    let mut places: Vec<(PathBuf, PathBuf)> = names
+        .into_iter()
+        .map(|name| (Path::new(CRATE).join(&name), name))
+        .collect();
+    for (from, to) in DRIVER_PLACES {
+        if project.join(from).is_file() {
+            places.push((to.into(), from.into()));
+            continue;
+        }
+        for name in sources(project, Path::new(from))? {
+            let below = name
+                .strip_prefix(from)
+                .context("a file outside its folder")?;
+            places.push((Path::new(to).join(below), name));
+        }
+    }
     let mut files = BTreeMap::new();
-    for name in names.iter().filter(|n| !n.starts_with(HOST_ONLY)) {
+    for (place, name) in places {
         let path = project.join(name);
         let bytes = fs::read(&path).with_context(|| {
             format!("cannot read {} (is the checkout complete?)", path.display())
         })?;
-        files.insert(Path::new(CRATE).join(name), bytes);
+        files.insert(place, bytes);
     }
     Ok(files)
 }

@@ -6,6 +6,8 @@ use super::*;
 const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n";
 const BINDINGS: &str =
     "#include <a.h>\n\n/* `bindgen` gets confused at certain things. */\nconst int x;\n";
+const LIB: &str = "pub mod kunit;\npub mod list;\npub mod mm;\n";
+const HELPERS: &str = "#include \"kunit.c\"\n#include \"list.c\"\n#include \"mm.c\"\n";
 const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
     obj-$(CONFIG_KEXEC_HANDOVER)\t+= kexec_handover.o\n\
     obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n\
@@ -35,6 +37,10 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
         ("kho/notes.txt", "not a source\n"),
         ("sys/c.c", "int c;\n"),
         ("sys/host/mod.rs", "// host only\n"),
+        ("driver/liveupdate.rs", "mod handle;\n"),
+        ("driver/liveupdate/handle.rs", "//\n"),
+        ("driver/helpers.c", "int h;\n"),
+        ("driver/examples/counter.rs", "//\n"),
     ] {
         put(&project, name, text);
     }
@@ -44,10 +50,12 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, project, linux)
 }
 
-fn originals() -> [(&'static str, &'static str); 4] {
+fn originals() -> [(&'static str, &'static str); 6] {
     [
         ("Makefile", MAKEFILE),
         ("rust/bindings/bindings_helper.h", BINDINGS),
+        ("rust/kernel/lib.rs", LIB),
+        ("rust/helpers/helpers.c", HELPERS),
         ("kernel/liveupdate/Makefile", KBUILD),
         ("kernel/liveupdate/Kconfig", KCONFIG),
     ]
@@ -57,16 +65,26 @@ fn originals() -> [(&'static str, &'static str); 4] {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 3 + 5);
+    assert_eq!(first.written.len(), 5 + 5 + 4);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
+    assert!(get(&linux, "rust/kernel/lib.rs").contains("pub mod liveupdate;"));
+    assert_eq!(get(&linux, "rust/kernel/liveupdate/handle.rs"), "//\n");
+    assert_eq!(get(&linux, "rust/helpers/liveupdate.c"), "int h;\n");
+    assert!(linux
+        .join(CRATE)
+        .join("driver/examples/counter.rs")
+        .exists());
 
     unintegrate(&linux).unwrap();
     for (name, text) in originals() {
         assert_eq!(get(&linux, name), text, "{name}");
     }
     assert!(!linux.join(CRATE).exists());
+    assert!(!linux.join("rust/kernel/liveupdate.rs").exists());
+    assert!(!linux.join("rust/kernel/liveupdate").exists());
+    assert!(!linux.join("rust/helpers/liveupdate.c").exists());
     assert_eq!(unintegrate(&linux).unwrap(), Changes::default());
 }
 
@@ -83,6 +101,7 @@ fn only_what_differs_is_written_and_what_is_gone_goes() {
     integrate(&project, &linux).unwrap();
     put(&project, "kho/mod.rs", "// changed\n");
     fs::remove_file(project.join("sys/c.c")).unwrap();
+    fs::remove_file(project.join("driver/liveupdate/handle.rs")).unwrap();
     put(
         &linux,
         &format!("{CRATE}/sys/c.o"),
@@ -90,7 +109,11 @@ fn only_what_differs_is_written_and_what_is_gone_goes() {
     );
     let changes = integrate(&project, &linux).unwrap();
     assert_eq!(changes.written, [Path::new(CRATE).join("kho/mod.rs")]);
-    assert_eq!(changes.removed, [Path::new(CRATE).join("sys/c.c")]);
+    let gone = ["sys/c.c", "../../../rust/kernel/liveupdate/handle.rs"];
+    assert_eq!(changes.removed.len(), gone.len(), "{:?}", changes.removed);
+    for name in gone {
+        assert!(!linux.join(CRATE).join(name).exists(), "{name}");
+    }
     assert!(linux.join(CRATE).join("sys/c.o").exists());
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{finding, Finding};
-use crate::integrate::{sources, FOLDERS};
+use crate::integrate::{sources, DRIVER, FOLDERS};
 use crate::steps::Steps;
 
 /// How rustfmt says where a file differs.
@@ -13,7 +13,7 @@ const DIFF: [&str; 2] = ["Diff in ", "error"];
 
 pub(super) fn kernel(root: &Path, source: &Path, steps: &Steps) -> Finding {
     let mut files = vec![root.join("liveupdate.rs")];
-    for folder in FOLDERS {
+    for folder in FOLDERS.into_iter().chain([DRIVER]) {
         let found = sources(root, Path::new(folder)).map_err(|e| vec![format!("{e:#}")])?;
         let rust = found
             .iter()

@@ -48,7 +48,10 @@ pub fn check(steps: &Steps) -> Result<()> {
     };
 
     report("SPDX lines", spdx::check(&root));
-    report("no unsafe, no bindings:: outside sys", words::fences(&root));
+    report(
+        "no unsafe, no bindings:: outside sys and the API for drivers",
+        words::fences(&root),
+    );
     report("rustfmt, host crates", format::host(&root, steps));
     report("clippy, host crates", host::clippy(&root, steps));
     // What needs the kernel tree comes last: without it the rest has still been said.
@@ -70,12 +73,17 @@ pub fn check(steps: &Steps) -> Result<()> {
             "exports for modules are mainline's",
             links::exports(&kernel),
         );
-        let recorded = rustc::Recorded::read(&kernel);
+        let recorded = rustc::Recorded::read(&kernel, rustc::OURS);
         let clippy = |r: &rustc::Recorded| r.clippy(steps);
         report(
             "the kernel's clippy set",
             recorded.as_ref().map_or_else(said, clippy),
         );
+        for other in rustc::OTHERS {
+            let name = format!("the kernel's clippy set, crate {}", other.name);
+            let recorded = rustc::Recorded::read(&kernel, other);
+            report(&name, recorded.as_ref().map_or_else(said, clippy));
+        }
         for variant in rustc::VARIANTS {
             let name = format!("no warnings with {}", variant.name);
             let compile = |r: &rustc::Recorded| r.variant(variant, steps);

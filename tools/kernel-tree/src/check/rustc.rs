@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Our kernel crate compiled again, by the command Kbuild recorded, with clippy or other options.
+//! Our kernel crates compiled again, by the command Kbuild recorded, with clippy or other options.
 //!
 //! Only metadata is made and only in a folder of its own: the kernel's build folder stays as it
 //! is. `make CLIPPY=1`, or another `.config`, would build the whole Rust support anew.
@@ -74,8 +74,39 @@ pub(super) fn no_warnings(steps: &Steps) -> Finding {
     }
 }
 
-/// The command Kbuild compiled our crate with.
+/// A crate of the kernel that has code of ours.
+#[derive(Clone, Copy)]
+pub(super) struct Crate {
+    pub(super) name: &'static str,
+    /// Its folder, and its object there.
+    folder: &'static str,
+    object: &'static str,
+}
+
+/// Ours, first of all.
+pub(super) const OURS: Crate = Crate {
+    name: "liveupdate",
+    folder: CRATE,
+    object: "liveupdate",
+};
+
+/// The kernel's own, which has our API for drivers, and the example.
+pub(super) const OTHERS: [Crate; 2] = [
+    Crate {
+        name: "kernel",
+        folder: "rust",
+        object: "kernel",
+    },
+    Crate {
+        name: "liveupdate_counter",
+        folder: "kernel/liveupdate/rust/driver/examples",
+        object: "liveupdate_counter",
+    },
+];
+
+/// The command Kbuild compiled a crate with.
 pub(super) struct Recorded {
+    name: &'static str,
     words: String,
     build: PathBuf,
     source: PathBuf,
@@ -83,10 +114,12 @@ pub(super) struct Recorded {
 
 impl Recorded {
     /// Reads it from the build folder of `kernel`.
-    pub(super) fn read(kernel: &Kernel) -> Result<Self> {
-        let path = kernel.build_dir.join(CRATE).join(".liveupdate.o.cmd");
+    pub(super) fn read(kernel: &Kernel, of: Crate) -> Result<Self> {
+        let file = format!(".{}.o.cmd", of.object);
+        let path = kernel.build_dir.join(of.folder).join(file);
         let text = fs::read_to_string(&path).with_context(|| {
-            format!("cannot read {}, so our crate was not built", path.display())
+            let crate_ = of.name;
+            format!("cannot read {}, so {crate_} was not built", path.display())
         })?;
         let Some(words) = command_of(&text) else {
             bail!(
@@ -95,6 +128,7 @@ impl Recorded {
             );
         };
         Ok(Self {
+            name: of.name,
             words,
             build: kernel.build_dir.clone(),
             source: kernel.source.clone(),
@@ -106,7 +140,8 @@ impl Recorded {
         if !Path::new(CLIPPY).is_file() {
             return Err(vec![format!("{CLIPPY} is not installed; run make setup")]);
         }
-        self.compile("clippy of the kernel crate", CLIPPY, None, steps)
+        let name = format!("clippy of the crate {}", self.name);
+        self.compile(&name, CLIPPY, None, steps)
     }
 
     /// Compiles with the options of `variant`.
