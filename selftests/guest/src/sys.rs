@@ -102,6 +102,20 @@ impl Drop for Mapping {
     }
 }
 
+/// An ioctl without an argument whose result is a new descriptor.
+pub fn ioctl_for_fd(file: &File, number: libc::c_ulong) -> std::io::Result<File> {
+    // SAFETY: the ioctl takes no argument.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), number, 0) };
+    os_result(result.into())?;
+    // SAFETY: the kernel has just made it; nothing else owns it.
+    Ok(unsafe { File::from_raw_fd(result) })
+}
+
+/// The number of a descriptor.
+pub fn number(file: &File) -> RawFd {
+    file.as_raw_fd()
+}
+
 pub const KEXEC_FILE_ON_CRASH: u64 = 2;
 
 /// Loads the kernel that reboot(RB_KEXEC), or a crash, goes to.

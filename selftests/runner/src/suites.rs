@@ -127,6 +127,12 @@ pub const ALL: &[Scenario] = &[
         play: |lab, name| updates::pair(lab, name, Ours, Ours),
     },
     Scenario {
+        name: "driver",
+        about: "the example driver in Rust: its files count on through two updates",
+        kernels: &[Ours],
+        play: updates::driver,
+    },
+    Scenario {
         name: "ours-to-mainline",
         about: "the same, from ours to mainline's C",
         kernels: &[Ours, Mainline],

@@ -7,6 +7,7 @@ mod corrupt;
 mod crash;
 mod debug;
 mod debugfs;
+mod driver;
 mod faults;
 mod hostile;
 mod ioctls;
@@ -58,6 +59,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("race") => race::play(cmdline),
         Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
+        Some("driver") => driver::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),

@@ -37,6 +37,24 @@ pub fn pair(lab: &Lab, name: &str, from: Which, to: Which) -> Result<Played> {
     Ok(played)
 }
 
+/// The example driver, and what its files share.
+pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "driver", Ours, &[Ours, Ours]);
+    let (mut played, outcome) = run(lab, &machine)?;
+    for update in 1..=machine.chain.len() {
+        let words = format!("update {update}");
+        let line = outcome
+            .console
+            .find(update, "liveupdate_counter: goes on with ");
+        played.checks.push(Check::new(
+            format!("generation {update}: what the files share arrived"),
+            line.is_some_and(|line| line.ends_with(&words)),
+            line.map_or(format!("no line \"{words}\""), str::to_owned),
+        ));
+    }
+    Ok(played)
+}
+
 /// Two machines alike but for the kernel that hands over: what arrives must not differ, apart from the addresses in it.
 pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
     let mut all = Played::default();

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An example: a driver whose files live through a live update.
+//!
+//! Each file counts: read(2) gives the next number, in eight bytes; write(2) sets it. The device
+//! `/dev/liveupdate-counter` makes such files, by the ioctl `'C', 1`, which returns a descriptor.
+//! What makes the file live through an update is [`CounterHandler`].
+
+use kernel::{
+    fs::{
+        file::FileDescriptorReservation,
+        File, //
+    },
+    ioctl::_IO,
+    iov::{
+        IovIterDest,
+        IovIterSource, //
+    },
+    liveupdate::{
+        anon::{
+            AnonFile,
+            AnonType, //
+        },
+        FileHandler,
+        Flb,
+        FlbSlot,
+        Handle,
+        HandlerSlot,
+        Number,
+        Preserved,
+        Registration, //
+    },
+    miscdevice::{
+        MiscDevice,
+        MiscDeviceOptions,
+        MiscDeviceRegistration, //
+    },
+    new_mutex,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        Mutex, //
+    }, //
+};
+
+use zerocopy_derive::Immutable;
+
+module! {
+    type: CounterModule,
+    name: "liveupdate_counter",
+    authors: ["The authors of the live update crate"],
+    description: "Counters that live through a live update",
+    license: "GPL",
+}
+
+// The files.
+
+struct State {
+    next: u64,
+    /// Preserved: it may count, but not be set.
+    preserved: bool,
+    /// What is handed over was written for the last time: it may not even count.
+    frozen: bool,
+}
+
+#[pin_data]
+struct Counter {
+    #[pin]
+    state: Mutex<State>,
+}
+
+impl Counter {
+    fn from(next: u64) -> impl PinInit<Self> {
+        pin_init!(Self {
+            state <- new_mutex!(State { next, preserved: false, frozen: false }),
+        })
+    }
+}
+
+static COUNTERS: AnonType<Counter> = AnonType::new();
+
+#[vtable]
+impl AnonFile for Counter {
+    const NAME: &'static CStr = c"[liveupdate_counter]";
+
+    fn read(&self, to: &mut IovIterDest<'_>) -> Result<usize> {
+        let mut state = self.state.lock();
+        if state.frozen {
+            return Err(EBUSY);
+        }
+        let after = state.next.checked_add(1).ok_or(EOVERFLOW)?;
+        let read = to.copy_to_iter(state.next.as_bytes());
+        state.next = after;
+        Ok(read)
+    }
+
+    fn write(&self, from: &mut IovIterSource<'_>) -> Result<usize> {
+        let mut next = [0; 8];
+        if from.copy_from_iter(&mut next) != next.len() {
+            return Err(EINVAL);
+        }
+        let mut state = self.state.lock();
+        if state.preserved {
+            return Err(EBUSY);
+        }
+        state.next = u64::from_ne_bytes(next);
+        Ok(next.len())
+    }
+}
+
+// The handler: what a live update needs to know of them.
+
+/// What is handed over for a file. Another layout would be another `COMPATIBLE`.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct CounterRecord {
+    next: u64,
+}
+
+/// A preserved counter, in the old kernel. Dropping it makes it an ordinary one again.
+struct PreservedCounter {
+    file: ARef<File>,
+    record: Preserved<CounterRecord>,
+}
+
+impl Drop for PreservedCounter {
+    fn drop(&mut self) {
+        if let Some(counter) = COUNTERS.of(&self.file) {
+            counter.state.lock().preserved = false;
+        }
+    }
+}
+
+struct CounterHandler;
+
+static HANDLER: HandlerSlot<CounterHandler> = HandlerSlot::new();
+
+#[vtable]
+impl FileHandler for CounterHandler {
+    const COMPATIBLE: &'static CStr = c"liveupdate-counter-v1";
+
+    type Handle = Handle<CounterRecord>;
+    type Live = PreservedCounter;
+
+    fn can_preserve(file: &File) -> bool {
+        COUNTERS.of(file).is_some()
+    }
+
+    fn preserve(file: &File) -> Result<(Self::Handle, Self::Live)> {
+        let counter = COUNTERS.of(file).ok_or(EINVAL)?;
+        let record = Preserved::<CounterRecord>::zeroed()?;
+        counter.state.lock().preserved = true;
+        let file = ARef::from(file);
+        Ok((record.handle(), PreservedCounter { file, record }))
+    }
+
+    fn freeze(live: &mut Self::Live, file: &File, handle: Self::Handle) -> Result<Self::Handle> {
+        let mut state = COUNTERS.of(file).ok_or(EINVAL)?.state.lock();
+        state.frozen = true;
+        live.record.next = state.next;
+        Ok(handle)
+    }
+
+    fn unfreeze(_live: &mut Self::Live, file: &File) {
+        if let Some(counter) = COUNTERS.of(file) {
+            counter.state.lock().frozen = false;
+        }
+    }
+
+    fn retrieve(handle: Self::Handle) -> Result<ARef<File>> {
+        let record = handle.take()?;
+        let update = UPDATES.incoming().map_or(0, |updates| *updates);
+        pr_info!(
+            "goes on with {}, update {update}
+",
+            record.next
+        );
+        COUNTERS.create(Counter::from(record.next))
+    }
+}
+
+// What all counters share: how many updates there were while a counter was preserved.
+
+struct Updates;
+
+static UPDATES: FlbSlot<Updates> = FlbSlot::new();
+
+/// Those before this kernel.
+static BEFORE: Atomic<u64> = Atomic::new(0);
+
+#[vtable]
+impl Flb for Updates {
+    const COMPATIBLE: &'static CStr = c"liveupdate-counter-updates-v1";
+
+    type Handle = Number;
+    type Outgoing = ();
+    type Incoming = u64;
+
+    fn preserve() -> Result<(Number, ())> {
+        Ok((Number::new(BEFORE.load(Relaxed).saturating_add(1)), ()))
+    }
+
+    fn retrieve(handle: Number) -> Result<u64> {
+        BEFORE.store(handle.get(), Relaxed);
+        Ok(handle.get())
+    }
+}
+
+// The device that makes counters.
+
+const NEW_COUNTER: u32 = _IO('C' as u32, 1);
+
+struct Maker;
+
+#[vtable]
+impl MiscDevice for Maker {
+    type Ptr = KBox<()>;
+
+    fn open(_file: &File, _device: &MiscDeviceRegistration<Self>) -> Result<Self::Ptr> {
+        Ok(KBox::new((), GFP_KERNEL)?)
+    }
+
+    fn ioctl(_device: &(), _file: &File, cmd: u32, _arg: usize) -> Result<isize> {
+        if cmd != NEW_COUNTER {
+            return Err(ENOTTY);
+        }
+        let fd =
+            FileDescriptorReservation::get_unused_fd_flags(kernel::fs::file::flags::O_CLOEXEC)?;
+        let number = isize::try_from(fd.reserved_fd())?;
+        fd.fd_install(COUNTERS.create(Counter::from(1))?);
+        Ok(number)
+    }
+}
+
+#[pin_data]
+struct CounterModule {
+    _handler: Option<Registration<CounterHandler>>,
+    #[pin]
+    _device: MiscDeviceRegistration<Maker>,
+}
+
+impl kernel::InPlaceModule for CounterModule {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _handler: match HANDLER.register_if_enabled()? {
+                Some(handler) => {
+                    let handler = handler.with(&UPDATES)?;
+                    // Asked for early, so that it is known before a counter is preserved.
+                    drop(UPDATES.incoming());
+                    Some(handler)
+                }
+                None => None,
+            },
+            _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
+                name: c"liveupdate-counter",
+            }),
+        })
+    }
+}
+
+#[cfg(CONFIG_KUNIT)]
+mod counter_tests;

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The example driver in Rust, through real updates: its counters are preserved, given up, preserved again, and go on counting in the next kernel.
+
+use crate::cmdline::Cmdline;
+use crate::luo::{Device, Session};
+use crate::{event, kexec, sys};
+use anyhow::{Context, Result};
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+const SESSION: &str = "counters";
+/// `_IO('C', 1)`: a new counter.
+const NEW: libc::c_ulong = 0x4301;
+/// The counter that is asked for in the next kernel, and the one that is not.
+const WANTED: u64 = 0;
+const FORGOTTEN: u64 = 1;
+/// Where the first kernel leaves the counter.
+const LEFT_AT: u64 = 41;
+
+pub fn play(cmdline: &Cmdline) -> Result<()> {
+    let generation = cmdline.generation();
+    let mut counter = match generation {
+        0 => first()?,
+        _ => received(generation)?,
+    };
+    if cmdline.chain().is_empty() {
+        return Ok(());
+    }
+    let session = preserve(&counter)?;
+    counts(&mut counter, "a preserved counter counts", at(generation))?;
+    kexec::load(cmdline)?;
+    let _session = session;
+    kexec::jump()
+}
+
+/// What the counter stands at when it is preserved in this generation: each counts twice.
+fn at(generation: u64) -> u64 {
+    LEFT_AT + 2 * generation
+}
+
+/// A counter that was preserved and given up.
+fn first() -> Result<File> {
+    let mut counter = new()?;
+    counts(&mut counter, "a new counter starts at 1", 1)?;
+    let session = preserve(&counter)?;
+    let refused = set(&mut counter, 7)
+        .err()
+        .and_then(|err| err.raw_os_error());
+    event::check(
+        "a preserved counter cannot be set",
+        refused == Some(libc::EBUSY),
+        format!("{refused:?}"),
+    );
+    let again = session.preserve(&counter, FORGOTTEN + 1);
+    event::check(
+        "it is preserved once only",
+        again.is_err(),
+        "by a second token",
+    );
+    drop(session);
+    set(&mut counter, LEFT_AT).context("after its session is closed it cannot be set")?;
+    Ok(counter)
+}
+
+fn received(generation: u64) -> Result<File> {
+    let session = Device::open()?
+        .retrieve_session(SESSION)
+        .context("the session did not arrive")?;
+    let mut counter = session.retrieve(WANTED)?;
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", sys::number(&counter)))?;
+    event::check(
+        "what arrived is a counter",
+        name.as_os_str() == "anon_inode:[liveupdate_counter]",
+        name.display().to_string(),
+    );
+    let next = at(generation - 1) + 1;
+    counts(&mut counter, "it goes on where it was", next)?;
+    session.finish()?;
+    set(&mut counter, next + 1).context("an arrived counter cannot be set")?;
+    Ok(counter)
+}
+
+fn preserve(counter: &File) -> Result<Session> {
+    let session = Device::open()?.create_session(SESSION)?;
+    session.preserve(counter, WANTED)?;
+    // Its last descriptor is closed here: the session alone keeps it.
+    session.preserve(&new()?, FORGOTTEN)?;
+    Ok(session)
+}
+
+fn new() -> Result<File> {
+    let maker = File::open("/dev/liveupdate-counter")
+        .context("cannot open /dev/liveupdate-counter; the kernel needs LIVEUPDATE_EXAMPLE")?;
+    sys::ioctl_for_fd(&maker, NEW).context("cannot make a counter")
+}
+
+fn counts(counter: &mut File, name: &str, expected: u64) -> Result<()> {
+    let mut bytes = [0; 8];
+    counter.read_exact(&mut bytes).context("cannot count")?;
+    let number = u64::from_ne_bytes(bytes);
+    event::check(
+        name,
+        number == expected,
+        format!("{number}, not {expected}"),
+    );
+    Ok(())
+}
+
+fn set(counter: &mut File, next: u64) -> io::Result<()> {
+    counter.write_all(&next.to_ne_bytes())
+}
