@@ -29,14 +29,18 @@ pub struct Kernel {
     pub release: String,
 }
 
-/// The kernel of `tree` with the options of `kernel-configs/<config>.config`.
+/// The kernel of `tree` with the options of `kernel-configs/<config>.config`; if it is ours, those of
+/// `ours.config` as well.
 ///
 /// # Errors
 ///
 /// When the source cannot be had, an option cannot be set, or the build fails.
 pub fn ensure_kernel(tree: Tree, config: &str, steps: &Steps) -> Result<Kernel> {
-    let path = config_path(config)?;
-    build(tree, config, &Fragment::read(&path)?, steps)
+    let mut fragment = Fragment::read(&config_path(config)?)?;
+    if tree == Tree::Ours {
+        fragment.add(&Fragment::read(&config_path("ours")?)?);
+    }
+    build(tree, config, &fragment, steps)
 }
 
 /// Our kernel with `users`' options on top of those a kernel of ours needs, left in `out`.

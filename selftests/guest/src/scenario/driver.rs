@@ -101,7 +101,7 @@ fn counts(counter: &mut File, name: &str, expected: u64) -> Result<()> {
     event::check(
         name,
         number == expected,
-        format!("{number}, not {expected}"),
+        format!("{number}, and {expected} is right"),
     );
     Ok(())
 }
