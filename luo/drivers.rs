@@ -4,40 +4,52 @@
 
 use super::format::MAX_FLBS;
 use super::text::Compatible;
-use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
+use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::driver::{File, Flb, Ops, Owner};
 use crate::sys::error::{Result, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC};
+use crate::sys::lock::Locked;
 use crate::sys::log;
 
 /// A registered handler.
 struct Entry {
+    number: u64,
     ops: Ops,
     compatible: Compatible,
-    /// Replaced as a whole when it changes, so that a file keeps those it was preserved with.
-    flbs: Arc<KVVec<Flb>>,
+    flbs: KVVec<Flb>,
 }
 
 /// An FLB that at least one handler needs.
 struct FlbEntry {
+    number: u64,
     flb: Flb,
     compatible: Compatible,
     /// Handlers that need it.
     users: usize,
 }
 
-/// Handlers and FLBs in the order of their registration.
+/// Handlers and FLBs in the order of their registration, numbered so that one can go from each to
+/// the next though the registry is not held meanwhile. It is never held while a driver is called.
 pub(crate) struct Drivers {
     handlers: KVVec<Entry>,
     flbs: KVVec<FlbEntry>,
+    /// The last number given.
+    last: u64,
 }
 
-/// A handler that somebody uses: its module, and those of its FLBs, stay while this lives.
+/// A handler that somebody uses; its module stays while this lives.
 pub(crate) struct Driver {
     pub(crate) ops: Ops,
     pub(crate) compatible: Compatible,
-    pub(crate) flbs: KVVec<(Flb, Owner)>,
-    /// Declared last: a module is let go of after what is in it.
+    number: u64,
     pub(crate) owner: Owner,
+}
+
+/// An FLB that somebody uses; its module stays while this lives.
+pub(crate) struct UsedFlb {
+    pub(crate) flb: Flb,
+    pub(crate) compatible: Compatible,
+    number: u64,
+    _owner: Owner,
 }
 
 impl Drivers {
@@ -45,6 +57,7 @@ impl Drivers {
         Self {
             handlers: KVVec::new(),
             flbs: KVVec::new(),
+            last: 0,
         }
     }
 
@@ -56,12 +69,13 @@ impl Drivers {
             log::pr_err!("luo: there is a handler for {compatible} already\n");
             return Err(EEXIST);
         }
-        let flbs = Arc::new(KVVec::new(), GFP_KERNEL)?;
+        self.last += 1;
         Ok(self.handlers.push(
             Entry {
+                number: self.last,
                 ops,
                 compatible,
-                flbs,
+                flbs: KVVec::new(),
             },
             GFP_KERNEL,
         )?)
@@ -73,7 +87,9 @@ impl Drivers {
             return;
         };
         if let Ok(entry) = self.handlers.remove(at) {
-            entry.flbs.iter().for_each(|flb| self.forget(*flb));
+            for flb in entry.flbs.iter() {
+                self.forget(*flb);
+            }
         }
     }
 
@@ -115,93 +131,127 @@ impl Drivers {
                 return Err(EEXIST);
             }
         }
-        let flbs = with(&handler.flbs, flb)?;
+        handler.flbs.reserve(1, GFP_KERNEL)?;
         match known.and_then(|at| self.flbs.get_mut(at)) {
             Some(entry) => entry.users += 1,
-            None => self.flbs.push(
-                FlbEntry {
-                    flb,
-                    compatible,
-                    users: 1,
-                },
-                GFP_KERNEL,
-            )?,
+            None => {
+                self.last += 1;
+                self.flbs.push(
+                    FlbEntry {
+                        number: self.last,
+                        flb,
+                        compatible,
+                        users: 1,
+                    },
+                    GFP_KERNEL,
+                )?;
+            }
         }
-        handler.flbs = flbs;
-        Ok(())
+        // There is room.
+        Ok(handler.flbs.push(flb, GFP_KERNEL)?)
     }
 
-    /// Undoes [`Self::register_flb`]; files preserved meanwhile keep what they have.
-    ///
-    /// # Errors
-    ///
-    /// [`EINVAL`] if there is nothing to undo, `ENOMEM`.
-    pub(crate) fn unregister_flb(&mut self, ops: Ops, flb: Flb) -> Result {
+    /// Undoes [`Self::register_flb`]; files preserved meanwhile keep what they have. False if there
+    /// is nothing to undo.
+    pub(crate) fn unregister_flb(&mut self, ops: Ops, flb: Flb) -> bool {
         let handler = self.handlers.iter_mut().find(|e| e.ops == ops);
-        let handler = handler.filter(|e| e.flbs.contains(&flb)).ok_or(EINVAL)?;
-        let mut rest = KVVec::with_capacity(handler.flbs.len(), GFP_KERNEL)?;
-        for other in handler.flbs.iter().filter(|other| **other != flb) {
-            rest.push(*other, GFP_KERNEL)?;
-        }
-        handler.flbs = Arc::new(rest, GFP_KERNEL)?;
+        let Some(handler) = handler.filter(|e| e.flbs.contains(&flb)) else {
+            return false;
+        };
+        handler.flbs.retain(|other| *other != flb);
         self.forget(flb);
-        Ok(())
+        true
     }
 
-    /// The handler of a file.
-    ///
-    /// # Errors
-    ///
-    /// [`ENOENT`] if there is none or its module goes away, [`ENODEV`] if that of an FLB does,
-    /// `ENOMEM`.
-    pub(crate) fn of_file(&self, file: &File) -> Result<Driver> {
-        let entry = self.handlers.iter().find(|e| e.ops.can_preserve(file));
-        entry.ok_or(ENOENT)?.driver()
+    /// The first handler after the one of that number, those left out whose modules go away.
+    fn handler_after(&self, number: u64) -> Option<Driver> {
+        let rest = self.handlers.iter().filter(|e| e.number > number);
+        rest.filter_map(Entry::driver).next()
     }
 
-    /// The handler of a format.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::of_file`].
-    pub(crate) fn of_format(&self, compatible: Compatible) -> Result<Driver> {
+    /// The handler of a format; `None` if there is none, or its module goes away.
+    pub(crate) fn of_format(&self, compatible: Compatible) -> Option<Driver> {
         let entry = self.handlers.iter().find(|e| e.compatible == compatible);
-        entry.ok_or(ENOENT)?.driver()
+        entry?.driver()
     }
 
-    /// Whose file it is, as its handler tells files apart; `None` if it has no handler.
-    pub(crate) fn id_of(&self, file: &File) -> Option<u64> {
-        let entry = self.handlers.iter().find(|e| e.ops.can_preserve(file))?;
-        Some(entry.ops.id(file))
+    /// All FLBs that a handler needs.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if the module of one goes away, `ENOMEM`.
+    pub(crate) fn flbs_of(&self, driver: &Driver) -> Result<KVVec<(Flb, Owner)>> {
+        let entry = self.handlers.iter().find(|e| e.number == driver.number);
+        let needed: &[Flb] = entry.map_or(&[], |entry| &entry.flbs);
+        let mut flbs = KVVec::with_capacity(needed.len(), GFP_KERNEL)?;
+        for flb in needed {
+            flbs.push((*flb, flb.owner().ok_or(ENODEV)?), GFP_KERNEL)?;
+        }
+        Ok(flbs)
     }
 
-    /// FLBs with their compatible strings.
-    pub(crate) fn flbs(&self) -> impl Iterator<Item = (Flb, Compatible)> + '_ {
-        self.flbs.iter().map(|entry| (entry.flb, entry.compatible))
+    /// The last FLB that a handler needs before the one of that number, those left out whose modules
+    /// go away.
+    pub(crate) fn flb_before(&self, driver: &Driver, number: u64) -> Option<UsedFlb> {
+        let entry = self.handlers.iter().find(|e| e.number == driver.number)?;
+        let before = self.flbs.iter().rev().filter(|e| e.number < number);
+        before
+            .filter(|e| entry.flbs.contains(&e.flb))
+            .filter_map(FlbEntry::used)
+            .next()
+    }
+
+    /// The first FLB after the one of that number, those left out whose modules go away: nobody uses
+    /// them.
+    pub(crate) fn flb_after(&self, number: u64) -> Option<UsedFlb> {
+        let after = self.flbs.iter().filter(|e| e.number > number);
+        after.filter_map(FlbEntry::used).next()
+    }
+}
+
+/// The handler of a file: the first that says so.
+///
+/// # Errors
+///
+/// [`ENOENT`] if there is none.
+pub(crate) fn of_file(drivers: &Locked<Drivers>, file: &File) -> Result<Driver> {
+    let mut number = 0;
+    loop {
+        let Some(driver) = drivers.lock().handler_after(number) else {
+            return Err(ENOENT);
+        };
+        if driver.ops.can_preserve(file) {
+            return Ok(driver);
+        }
+        number = driver.number;
     }
 }
 
 impl Entry {
-    fn driver(&self) -> Result<Driver> {
-        let owner = self.ops.owner().ok_or(ENOENT)?;
-        let mut flbs = KVVec::with_capacity(self.flbs.len(), GFP_KERNEL)?;
-        for flb in self.flbs.iter() {
-            flbs.push((*flb, flb.owner().ok_or(ENODEV)?), GFP_KERNEL)?;
-        }
-        Ok(Driver {
+    fn driver(&self) -> Option<Driver> {
+        Some(Driver {
             ops: self.ops,
             compatible: self.compatible,
-            flbs,
-            owner,
+            number: self.number,
+            owner: self.ops.owner()?,
         })
     }
 }
 
-/// A list and one more.
-fn with(list: &[Flb], one: Flb) -> Result<Arc<KVVec<Flb>>> {
-    let mut more = KVVec::with_capacity(list.len() + 1, GFP_KERNEL)?;
-    for flb in list.iter().chain([&one]) {
-        more.push(*flb, GFP_KERNEL)?;
+impl FlbEntry {
+    fn used(&self) -> Option<UsedFlb> {
+        Some(UsedFlb {
+            flb: self.flb,
+            compatible: self.compatible,
+            number: self.number,
+            _owner: self.flb.owner()?,
+        })
     }
-    Ok(Arc::new(more, GFP_KERNEL)?)
+}
+
+impl UsedFlb {
+    /// Its number, to go on from.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }

@@ -2,13 +2,14 @@
 
 //! Who is preserved: a file has one owner, whichever descriptor and session it comes by.
 
+use super::ioctl::Side;
 use crate::sys::alloc::{Arc, RBTree, GFP_KERNEL};
 use crate::sys::error::{Result, EBUSY};
 use crate::sys::lock::{locked, Locked};
 
 /// Identities, as handlers tell them, of all files that are preserved, or retrieved and not
 /// finished.
-pub(crate) struct Ids(Locked<RBTree<u64, ()>>);
+pub(crate) struct Ids(Locked<RBTree<u64, Side>>);
 
 impl Ids {
     pub(crate) fn new() -> Result<Arc<Self>> {
@@ -18,8 +19,9 @@ impl Ids {
         )?)
     }
 
-    pub(crate) fn contains(&self, id: u64) -> bool {
-        self.0.lock().get(&id).is_some()
+    /// Whether a file is preserved for the next kernel.
+    pub(crate) fn is_outgoing(&self, id: u64) -> bool {
+        self.0.lock().get(&id) == Some(&Side::Outgoing)
     }
 }
 
@@ -33,12 +35,12 @@ impl Claim {
     /// # Errors
     ///
     /// [`EBUSY`] if the file has an owner, `ENOMEM`.
-    pub(crate) fn new(ids: &Arc<Ids>, id: u64) -> Result<Self> {
+    pub(crate) fn new(ids: &Arc<Ids>, id: u64, side: Side) -> Result<Self> {
         let mut taken = ids.0.lock();
         if taken.get(&id).is_some() {
             return Err(EBUSY);
         }
-        taken.try_create_and_insert(id, (), GFP_KERNEL)?;
+        taken.try_create_and_insert(id, side, GFP_KERNEL)?;
         let ids = ids.clone();
         Ok(Self { ids, id })
     }

@@ -10,16 +10,20 @@ use super::drivers::{Driver, Drivers};
 use super::flb;
 use super::format::{FileSer, SessionSer};
 use super::ids::{Claim, Ids};
+use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_chain::Chain;
 use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
 use crate::sys::driver::{file_bytes, File};
-use crate::sys::error::{
-    Error, Result, EBADMSG, EBUSY, EINVAL, ENODEV, ENOENT, ENOMEM, EPROBE_DEFER,
-};
+use crate::sys::error::{Error, Result, EBADMSG, EBUSY, EINVAL, EJUKEBOX, ENODEV, ENOENT, ENOMEM};
 use crate::sys::lock::{locked, Locked};
 use crate::sys::log;
+
+/// A handler's word, when it is asked for a file, for: there was no memory, nothing was consumed, ask
+/// again. Not `ENOMEM`, after which C handlers have given up what they were handed; this number is
+/// NFS's own.
+const TRY_AGAIN: Error = EJUKEBOX;
 
 /// What has become of a file.
 enum Status {
@@ -53,6 +57,8 @@ struct Arrived {
 enum State {
     /// Its files have not been read.
     Unread,
+    /// There was no memory to read them. They stay claimed, so that nobody else is in the way.
+    Claimed(Chain),
     /// Nobody has it open; its files have been read.
     Held(Files),
     /// Somebody has it open.
@@ -60,7 +66,13 @@ enum State {
     /// Closed, and finished.
     Gone,
     /// Cannot be read.
-    Damaged(Error),
+    Damaged,
+}
+
+/// Why files could not be read.
+enum NotRead {
+    NoMemory(Chain),
+    Damaged,
 }
 
 /// The files of a session in the order they were preserved, and where each token is among them.
@@ -98,6 +110,10 @@ const OPEN: u64 = 1;
 const FINISHED: u64 = 2;
 const DAMAGED: u64 = 3;
 
+/// Faults of the list of sessions that are said one by one; a list of bad ones must not flood the
+/// log.
+const SAID: u32 = 16;
+
 /// All of them, sorted by name.
 pub(crate) struct Sessions {
     list: KVVec<Arc<Session>>,
@@ -133,10 +149,17 @@ impl Sessions {
     ) -> Result<Self> {
         let chain = Chain::claim::<SessionSer>(head)?;
         let mut list = KVVec::new();
-        let mut damaged = false;
+        let mut faults = 0;
+        let mut trouble = |what: core::fmt::Arguments<'_>| {
+            faults += 1;
+            match faults {
+                ..=SAID => trouble(what),
+                _ if faults == SAID + 1 => trouble(log::fmt!("more sessions are damaged")),
+                _ => {}
+            }
+        };
         for (number, record) in chain.records::<SessionSer>().enumerate() {
             let Some(name) = Name::new(&record.name) else {
-                damaged = true;
                 trouble(log::fmt!(
                     "session number {number} has no proper name; its files are kept out of use"
                 ));
@@ -146,22 +169,20 @@ impl Sessions {
         }
         list.sort_unstable_by_key(|session: &Arc<Session>| (session.name, session.number));
         drop_second(&mut list, |session| {
-            damaged = true;
             trouble(log::fmt!(
                 "session {}: there is another one of that name; the second is kept out of use",
                 session.name
             ));
         });
-        match chain.fault {
-            Some(fault) => {
-                damaged = true;
-                trouble(log::fmt!(
-                    "the list of sessions is damaged after {} of them: {fault}",
-                    list.len()
-                ));
-            }
-            None if damaged => {}
-            None => chain.release(),
+        if let Some(fault) = chain.fault {
+            trouble(log::fmt!(
+                "the list of sessions is damaged after {} of them: {fault}",
+                list.len()
+            ));
+        }
+        let damaged = faults > 0;
+        if !damaged {
+            chain.release();
         }
         Ok(Self { list, damaged })
     }
@@ -237,8 +258,15 @@ impl Session {
         let mut state = self.state.lock();
         let files = match core::mem::replace(&mut *state, State::Gone) {
             State::Held(files) => Ok(files),
-            State::Unread => self.read(trouble),
-            State::Damaged(err) => Err(err),
+            State::Unread => match Chain::claim::<FileSer>(PhysAddr::new(self.record.files)) {
+                Ok(chain) => self.read(chain, trouble),
+                Err(err) => {
+                    *state = State::Unread;
+                    return Err(err);
+                }
+            },
+            State::Claimed(chain) => self.read(chain, trouble),
+            State::Damaged => Err(NotRead::Damaged),
             State::Gone => return Err(ENOENT),
             State::Open(files) => {
                 *state = State::Open(files);
@@ -251,14 +279,14 @@ impl Session {
                 self.show(OPEN);
                 Ok(())
             }
-            Err(ENOMEM) => {
-                *state = State::Unread;
+            Err(NotRead::NoMemory(chain)) => {
+                *state = State::Claimed(chain);
                 Err(ENOMEM)
             }
-            Err(err) => {
-                *state = State::Damaged(err);
+            Err(NotRead::Damaged) => {
+                *state = State::Damaged;
                 self.show(DAMAGED);
-                Err(err)
+                Err(EBADMSG)
             }
         }
     }
@@ -272,57 +300,25 @@ impl Session {
         }
     }
 
-    /// Reads the files.
-    fn read(&self, mut trouble: impl FnMut(core::fmt::Arguments<'_>)) -> Result<Files> {
-        let head = PhysAddr::new(self.record.files);
-        let chain = Chain::claim::<FileSer>(head)?;
-        let mut files = Files {
-            list: KVVec::new(),
-            tokens: KVVec::new(),
-        };
-        let mut wrong = |why: core::fmt::Arguments<'_>| {
+    /// Reads the files in the blocks of a chain, and gives the blocks back.
+    fn read(
+        &self,
+        chain: Chain,
+        mut trouble: impl FnMut(core::fmt::Arguments<'_>),
+    ) -> Result<Files, NotRead> {
+        match Files::read(&chain, self.record.count, |why| {
             trouble(log::fmt!(
                 "session {} is damaged, and is kept out of use: {why}",
                 self.name
-            ));
-            EBADMSG
-        };
-        if let Some(fault) = chain.fault {
-            return Err(wrong(log::fmt!("{fault}")));
+            ))
+        }) {
+            Ok(files) => {
+                chain.release();
+                Ok(files)
+            }
+            Err(ENOMEM) => Err(NotRead::NoMemory(chain)),
+            Err(_) => Err(NotRead::Damaged),
         }
-        for record in chain.records::<FileSer>() {
-            let Some(compatible) = Compatible::new(&record.compatible) else {
-                return Err(wrong(log::fmt!(
-                    "the file with token {:#x} has no proper compatible string",
-                    record.token
-                )));
-            };
-            files
-                .tokens
-                .push((record.token, files.list.len()), GFP_KERNEL)?;
-            let arrived = Arrived {
-                token: record.token,
-                compatible,
-                data: record.data,
-                status: Status::Waiting,
-                driver: None,
-            };
-            files.list.push(arrived, GFP_KERNEL)?;
-        }
-        if files.list.len() as u64 != self.record.count {
-            return Err(wrong(log::fmt!(
-                "{} files arrived, there should be {}",
-                files.list.len(),
-                self.record.count
-            )));
-        }
-        files.tokens.sort_unstable();
-        let mut pairs = files.tokens.iter().zip(files.tokens.iter().skip(1));
-        if let Some(((token, _), _)) = pairs.find(|((a, _), (b, _))| a == b) {
-            return Err(wrong(log::fmt!("token {token:#x} stands for two files")));
-        }
-        chain.release();
-        Ok(files)
     }
 
     /// The file of a token; the first to ask has it restored, others get the same one.
@@ -354,28 +350,38 @@ impl Session {
             Status::Waiting => {}
         }
         let data = arrived.data;
-        let driver = arrived.driver(drivers).inspect_err(|_| {
+        let Some(driver) = arrived.driver(drivers) else {
             log::pr_warn!(
                 "luo: session {}: there is no handler for the file with token {token:#x}\n",
                 self.name
-            )
-        })?;
+            );
+            return Err(ENODEV);
+        };
         match driver.ops.retrieve(data) {
             Ok(file) => {
-                // Two owners of one file would be a bug of its handler.
-                let claim = Claim::new(ids, driver.ops.id(&file)).ok();
+                let claim = Claim::new(ids, driver.ops.id(&file), Side::Incoming);
+                if let Err(err) = &claim {
+                    log::pr_warn!(
+                        "luo: session {}: the file with token {token:#x} may be preserved again before it is finished: {err:?}\n",
+                        self.name
+                    );
+                }
                 self.shown.retrieved.fetch_add(1, Ordering::Relaxed);
                 let bytes = file_bytes(&file);
                 self.shown.bytes.fetch_add(bytes, Ordering::Relaxed);
                 arrived.status = Status::Retrieved {
                     file: file.clone(),
-                    _claim: claim,
+                    _claim: claim.ok(),
                 };
                 Ok(file)
             }
-            // The handler's word for: nothing was consumed, there was no memory.
-            Err(EPROBE_DEFER) => Err(ENOMEM),
+            Err(TRY_AGAIN) => Err(ENOMEM),
             Err(err) => {
+                log::pr_err!(
+                    "luo: session {}: the file with token {token:#x} ({}) is lost: {err:?}\n",
+                    self.name,
+                    arrived.compatible
+                );
                 arrived.status = Status::Lost(err);
                 Err(err)
             }
@@ -386,24 +392,34 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`EBUSY`] if a handler cannot finish yet; nothing has changed then.
+    /// [`EBUSY`] if a handler cannot finish yet, [`ENODEV`] if a file has none; nothing has changed
+    /// then.
     pub(crate) fn finish(&self, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) -> Result {
         let mut state = self.state.lock();
-        match &mut *state {
-            State::Open(files) => self.finish_files(files, drivers, flbs),
-            _ => Err(EINVAL),
+        let State::Open(files) = &mut *state else {
+            return Err(EINVAL);
+        };
+        if let Some(orphan) = files.can_finish(drivers)? {
+            log::pr_warn!(
+                "luo: session {}: there is no handler to finish the file with token {:#x}\n",
+                self.name,
+                orphan.token
+            );
+            return Err(ENODEV);
         }
+        self.finish_files(files, drivers, flbs);
+        Ok(())
     }
 
     /// The user who had it open is gone: finishes it, or, if that cannot be, keeps it to be
-    /// retrieved again.
+    /// retrieved again. A file that has no handler even now is given up.
     pub(crate) fn close(&self, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) {
         let mut state = self.state.lock();
         let State::Open(mut files) = core::mem::replace(&mut *state, State::Gone) else {
             return;
         };
-        if self.finish_files(&mut files, drivers, flbs).is_ok() {
-            self.show(FINISHED);
+        if files.can_finish(drivers).is_ok() {
+            self.finish_files(&mut files, drivers, flbs);
         } else {
             log::pr_warn!(
                 "luo: session {} was closed but cannot be finished yet; retrieve it again\n",
@@ -414,33 +430,12 @@ impl Session {
         }
     }
 
-    fn finish_files(
-        &self,
-        files: &mut Files,
-        drivers: &Locked<Drivers>,
-        flbs: flb::Table<'_>,
-    ) -> Result {
-        for arrived in files.list.iter_mut() {
-            let (data, outcome) = (arrived.data, arrived.outcome());
-            match arrived.driver(drivers) {
-                Ok(driver) if !driver.ops.can_finish(data, &outcome) => return Err(EBUSY),
-                Ok(_) => {}
-                Err(ENOMEM) => return Err(ENOMEM),
-                Err(_) => {}
-            }
-        }
-        while let Some(mut arrived) = files.list.pop() {
-            let outcome = arrived.outcome();
-            let data = arrived.data;
-            match &mut arrived.driver {
+    fn finish_files(&self, files: &mut Files, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) {
+        while let Some(arrived) = files.list.pop() {
+            match &arrived.driver {
                 Some(driver) => {
-                    driver.ops.finish(data, &outcome);
-                    while let Some((flb, _owner)) = driver.flbs.pop() {
-                        // Its record arrived under this name, if it did.
-                        if let Some(name) = flb.compatible() {
-                            flb::put_incoming(flb, name, flbs);
-                        }
-                    }
+                    driver.ops.finish(arrived.data, &arrived.outcome());
+                    put_flbs(driver, drivers, flbs);
                 }
                 None => log::pr_warn!(
                     "luo: session {}: there is no handler for {} to finish the file with token {:#x}; its memory stays out of use\n",
@@ -451,10 +446,94 @@ impl Session {
             }
         }
         files.tokens.clear();
+        self.show(FINISHED);
         self.shown.files.store(0, Ordering::Relaxed);
         self.shown.retrieved.store(0, Ordering::Relaxed);
         self.shown.bytes.store(0, Ordering::Relaxed);
-        Ok(())
+    }
+}
+
+/// A file of this handler is finished, and with it a user of each FLB that the handler needs.
+fn put_flbs(driver: &Driver, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) {
+    let mut number = u64::MAX;
+    loop {
+        let Some(used) = drivers.lock().flb_before(driver, number) else {
+            return;
+        };
+        number = used.number();
+        flb::put_incoming(used.flb, used.compatible, flbs);
+    }
+}
+
+impl Files {
+    /// Asks all handlers whether they can finish. Returns a file that has none, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] if one cannot.
+    fn can_finish(&mut self, drivers: &Locked<Drivers>) -> Result<Option<&Arrived>> {
+        let mut orphan = None;
+        for (at, arrived) in self.list.iter_mut().enumerate() {
+            let (data, outcome) = (arrived.data, arrived.outcome());
+            match arrived.driver(drivers) {
+                Some(driver) if !driver.ops.can_finish(data, &outcome) => return Err(EBUSY),
+                Some(_) => {}
+                None => orphan = Some(at),
+            }
+        }
+        Ok(orphan.and_then(|at| self.list.get(at)))
+    }
+
+    /// # Errors
+    ///
+    /// [`EBADMSG`] for what cannot be, after `wrong` was told, [`ENOMEM`].
+    fn read(
+        chain: &Chain,
+        count: u64,
+        mut wrong: impl FnMut(core::fmt::Arguments<'_>),
+    ) -> Result<Self> {
+        let mut files = Self {
+            list: KVVec::new(),
+            tokens: KVVec::new(),
+        };
+        if let Some(fault) = chain.fault {
+            wrong(log::fmt!("{fault}"));
+            return Err(EBADMSG);
+        }
+        for record in chain.records::<FileSer>() {
+            let Some(compatible) = Compatible::new(&record.compatible) else {
+                wrong(log::fmt!(
+                    "the file with token {:#x} has no proper compatible string",
+                    record.token
+                ));
+                return Err(EBADMSG);
+            };
+            files
+                .tokens
+                .push((record.token, files.list.len()), GFP_KERNEL)?;
+            let arrived = Arrived {
+                token: record.token,
+                compatible,
+                data: record.data,
+                status: Status::Waiting,
+                driver: None,
+            };
+            files.list.push(arrived, GFP_KERNEL)?;
+        }
+        if files.list.len() as u64 != count {
+            wrong(log::fmt!(
+                "{} files arrived, there should be {count}",
+                files.list.len()
+            ));
+            return Err(EBADMSG);
+        }
+        files.tokens.sort_unstable();
+        let mut pairs = files.tokens.iter().zip(files.tokens.iter().skip(1));
+        if let Some(((token, _), _)) = pairs.find(|((a, _), (b, _))| a == b) {
+            wrong(log::fmt!("token {token:#x} stands for two files"));
+            return Err(EBADMSG);
+        }
+        Ok(files)
     }
 }
 
@@ -467,17 +546,11 @@ impl Arrived {
         }
     }
 
-    /// # Errors
-    ///
-    /// [`ENODEV`] without a handler, [`ENOMEM`].
-    fn driver(&mut self, drivers: &Locked<Drivers>) -> Result<&mut Driver> {
+    /// Its handler, looked for each time until there is one.
+    fn driver(&mut self, drivers: &Locked<Drivers>) -> Option<&Driver> {
         if self.driver.is_none() {
-            let found = drivers.lock().of_format(self.compatible);
-            self.driver = Some(found.map_err(|err| match err {
-                ENOMEM => ENOMEM,
-                _ => ENODEV,
-            })?);
+            self.driver = drivers.lock().of_format(self.compatible);
         }
-        self.driver.as_mut().ok_or(ENODEV)
+        self.driver.as_ref()
     }
 }

@@ -13,10 +13,10 @@
 //!
 //! # Lock order
 //!
-//! The gate, a session (outgoing, or arrived), the FLBs of its files one at a time, then one of:
-//! the list of outgoing sessions, the registry, the identities, the root. KHO's own come after all
-//! of these. Handlers are called with the gate and their session held, and nothing else but, for an
-//! FLB's operations, that FLB's lock.
+//! The gate, a session (outgoing, or arrived) or the root, an FLB, then one of: the list of outgoing
+//! sessions, the registry, the identities. KHO's own come after all of these. Handlers are called
+//! with the gate and their session held, and nothing else but, for an FLB's operations, that FLB's
+//! lock.
 
 pub(crate) mod drivers;
 pub(crate) mod flb;
@@ -46,6 +46,16 @@ use report::{Bookmark, LastError};
 use root::Root;
 use text::{Compatible, Name};
 
+/// What the previous kernel left.
+pub(crate) enum Left {
+    /// Nothing: this is a cold boot, or there was no orchestrator.
+    Nothing,
+    /// A root of so many bytes at an address.
+    Root(PhysAddr, usize),
+    /// Something that KHO has refused.
+    Lost,
+}
+
 /// The orchestrator of a running kernel.
 pub(crate) struct Luo {
     gate: Gate,
@@ -63,13 +73,13 @@ pub(crate) struct Luo {
 }
 
 impl Luo {
-    /// Starts, early in the boot: reads what the previous kernel left at `left`, of so many bytes.
-    /// What is wrong with it is said, and costs what it concerns.
+    /// Starts, early in the boot: reads what the previous kernel left. What is wrong with it is said,
+    /// and costs what it concerns.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn start(left: Option<(PhysAddr, usize)>) -> Result<Self> {
+    pub(crate) fn start(left: Left) -> Result<Self> {
         let mut luo = Self {
             gate: Gate::new(),
             drivers: locked!(Drivers::new(), "luo_drivers")?,
@@ -83,8 +93,10 @@ impl Luo {
             last_error: LastError::new()?,
             bookmark: Bookmark::new()?,
         };
-        if let Some((at, size)) = left {
-            luo.read(at, size)?;
+        match left {
+            Left::Nothing => {}
+            Left::Root(at, size) => luo.read(at, size)?,
+            Left::Lost => luo.lost(log::fmt!("KHO does not have it")),
         }
         Ok(luo)
     }
@@ -96,15 +108,18 @@ impl Luo {
                 self.flbs = left.flbs;
                 self.arrived = incoming::Sessions::read(left.sessions, |what| self.damage(what))?;
             }
-            Err(why) => {
-                self.arrived = incoming::Sessions::lost();
-                self.flbs = Err(EBADMSG);
-                self.damage(log::fmt!(
-                    "what the previous kernel left cannot be read: {why}"
-                ));
-            }
+            Err(why) => self.lost(log::fmt!("{why}")),
         }
         Ok(())
+    }
+
+    /// Nothing of what was left can be read.
+    fn lost(&mut self, why: Arguments<'_>) {
+        self.arrived = incoming::Sessions::lost();
+        self.flbs = Err(EBADMSG);
+        self.damage(log::fmt!(
+            "what the previous kernel left cannot be read: {why}"
+        ));
     }
 
     /// Ready to hand over, once the kernel's own services are there.
@@ -226,10 +241,10 @@ impl Luo {
         flb::put_incoming(flb, name, self.flb_table());
     }
 
-    /// Whether a file is in an outgoing session, or retrieved and not finished.
+    /// Whether a file is in an outgoing session. A driver may ask in any of its operations.
     pub(crate) fn is_preserved(&self, file: &File) -> bool {
-        let id = self.drivers.lock().id_of(file);
-        id.is_some_and(|id| self.ids.contains(id))
+        drivers::of_file(&self.drivers, file)
+            .is_ok_and(|driver| self.ids.is_outgoing(driver.ops.id(file)))
     }
 
     /// Freezes everything and writes it down. On success the gate stays closed until the machine

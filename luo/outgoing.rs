@@ -5,10 +5,11 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::drivers::{Driver, Drivers};
+use super::drivers::{of_file, Drivers};
 use super::flb::Uses;
 use super::format::{FileSer, SessionSer};
 use super::ids::{Claim, Ids};
+use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_set::BlockSet;
@@ -177,14 +178,11 @@ impl Files {
     ) -> Result<u64> {
         self.blocks.reserve(self.list.len() + 1)?;
         let file = file()?;
-        let Driver {
-            ops,
-            compatible,
-            flbs,
-            owner,
-        } = drivers.lock().of_file(&file)?;
-        let claim = Claim::new(ids, ops.id(&file))?;
-        let uses = Uses::new(flbs)?;
+        let driver = of_file(drivers, &file)?;
+        let ops = driver.ops;
+        let claim = Claim::new(ids, ops.id(&file), Side::Outgoing)?;
+        let needed = drivers.lock().flbs_of(&driver)?;
+        let uses = Uses::new(needed)?;
         // All that is needed, before anything is preserved.
         self.tokens.try_create_and_insert(token, (), GFP_KERNEL)?;
         self.list.reserve(1, GFP_KERNEL)?;
@@ -194,10 +192,10 @@ impl Files {
             token,
             saved,
             ops,
-            compatible,
+            compatible: driver.compatible,
             _uses: uses,
             _claim: claim,
-            _owner: owner,
+            _owner: driver.owner,
             file,
         };
         // There is room.

@@ -11,7 +11,6 @@ use crate::kho::block_chain::{claim_page, free_claimed, put_back};
 use crate::kho::page::PreservedPage;
 use crate::kho::words;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
-use crate::sys::driver::Flb;
 use crate::sys::error::{Error, Result, EBADMSG, ENODATA, ENOMEM};
 use crate::sys::lock::Locked;
 use crate::sys::{handover, log, Frame};
@@ -56,15 +55,18 @@ impl Root {
     /// Writes the table of FLBs in use. The registry may change meanwhile: an FLB that comes or goes
     /// then has no users.
     pub(crate) fn write_flbs(&mut self, drivers: &Locked<Drivers>) {
-        let (mut index, mut count) = (0, 0);
-        while let Some((flb, name)) = flb_at(drivers, index) {
-            index += 1;
-            let side = flb.outgoing(|side| *side);
+        let (mut number, mut count) = (0, 0);
+        loop {
+            let Some(used) = drivers.lock().flb_after(number) else {
+                break;
+            };
+            number = used.number();
+            let side = used.flb.outgoing(|side| *side);
             if side.users == 0 || count == MAX_FLBS {
                 continue;
             }
             let record = FlbSer {
-                name: *name.bytes(),
+                name: *used.compatible.bytes(),
                 data: side.data,
                 count: side.users.into(),
             };
@@ -79,10 +81,6 @@ impl Root {
         let pages = FLB_PAGES;
         words::write(self.flbs.frame(), 0, &FlbHeaderSer { pages, count });
     }
-}
-
-fn flb_at(drivers: &Locked<Drivers>, index: usize) -> Option<(Flb, Compatible)> {
-    drivers.lock().flbs().nth(index)
 }
 
 impl Drop for Root {
@@ -141,7 +139,8 @@ pub(crate) fn read(
         put_back(page);
         return Err(Unreadable::Format(record.compatible));
     }
-    free_claimed(page);
+    // It stays where it is, out of use: it can be asked for by its name, as any subtree.
+    put_back(page);
     Ok(Left {
         number: record.number,
         sessions: PhysAddr::new(record.sessions),
@@ -172,10 +171,11 @@ fn read_flbs(
         ));
         return Err(EBADMSG);
     }
-    let read = read_entries(page, count, trouble);
+    let read = read_entries(page, count, &mut trouble);
     match read {
         Err(err) => {
             put_back(page);
+            trouble(log::fmt!("there was no memory to read the table of FLBs"));
             return Err(err);
         }
         Ok(_) => free_claimed(page),
@@ -186,7 +186,7 @@ fn read_flbs(
 fn read_entries(
     page: Frame,
     count: u64,
-    mut trouble: impl FnMut(core::fmt::Arguments<'_>),
+    trouble: &mut impl FnMut(core::fmt::Arguments<'_>),
 ) -> Result<KVVec<Arrived>> {
     let mut list: KVVec<Arrived> = KVVec::new();
     for index in 0..count as usize {

@@ -16,18 +16,19 @@ static ssize_t show(char *buf, unsigned int what)
 	return len + 1;
 }
 
-#define LU_ATTRIBUTE(_name, _what)							\
+/* Names of sessions are not for everybody. */
+#define LU_ATTRIBUTE(_name, _what, _mode)						\
 static ssize_t _name##_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)	\
 {											\
 	return show(buf, _what);							\
 }											\
-static struct kobj_attribute _name##_attr = __ATTR_RO(_name)
+static struct kobj_attribute _name##_attr = __ATTR_RO_MODE(_name, _mode)
 
-LU_ATTRIBUTE(enabled, LU_SHOW_ENABLED);
-LU_ATTRIBUTE(state, LU_SHOW_STATE);
-LU_ATTRIBUTE(update_number, LU_SHOW_NUMBER);
-LU_ATTRIBUTE(previous_release, LU_SHOW_PREVIOUS);
-LU_ATTRIBUTE(last_error, LU_SHOW_LAST_ERROR);
+LU_ATTRIBUTE(enabled, LU_SHOW_ENABLED, 0444);
+LU_ATTRIBUTE(state, LU_SHOW_STATE, 0444);
+LU_ATTRIBUTE(update_number, LU_SHOW_NUMBER, 0444);
+LU_ATTRIBUTE(previous_release, LU_SHOW_PREVIOUS, 0444);
+LU_ATTRIBUTE(last_error, LU_SHOW_LAST_ERROR, 0400);
 
 static ssize_t sessions_read(struct file *file, struct kobject *kobj,
 			     const struct bin_attribute *attr, char *buf, loff_t offset,
@@ -36,7 +37,6 @@ static ssize_t sessions_read(struct file *file, struct kobject *kobj,
 	return lu_luo_sessions(offset, buf, len);
 }
 
-/* Names of sessions are not for everybody. */
 static const struct bin_attribute sessions_attr = __BIN_ATTR(sessions, 0400, sessions_read, NULL, 0);
 
 static struct attribute *attributes[] = {

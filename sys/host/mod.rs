@@ -48,7 +48,7 @@ pub(crate) mod error {
     pub(crate) const ERANGE: Error = Error(34);
     pub(crate) const ENODATA: Error = Error(61);
     pub(crate) const EBADMSG: Error = Error(74);
-    pub(crate) const EPROBE_DEFER: Error = Error(517);
+    pub(crate) const EJUKEBOX: Error = Error(528);
 }
 
 /// Something that arrived is damaged; the simulated kernel goes on.

@@ -61,10 +61,13 @@ extern "C" fn kho_populate(fdt_phys: u64, fdt_len: u64, scratch_phys: u64, scrat
     let list = PhysAddr::new(scratch_phys);
     match judge_header(fdt, fdt_len, list, scratch_len, &state::SCRATCH) {
         Ok(()) => {
-            state::set_handed_over(Some(fdt));
+            state::set_handed_over(fdt);
             pr_info!("a handover arrived at {fdt_phys:#x}\n");
         }
-        Err(why) => pr_warn!("handover at {fdt_phys:#x} refused, booting without it: {why}\n"),
+        Err(why) => {
+            pr_warn!("handover at {fdt_phys:#x} refused, booting without it: {why}\n");
+            state::refuse();
+        }
     }
 }
 
@@ -87,7 +90,7 @@ extern "C" fn kho_memory_init_early() {
                 "handover at {:#x} refused, booting without it: {why}\n",
                 at.raw()
             );
-            state::set_handed_over(None);
+            state::refuse();
             forget_header(&state::SCRATCH);
         }
     }
@@ -109,7 +112,7 @@ extern "C" fn kho_memory_init() {
             Ok(incoming) => *state::INCOMING.lock() = Some(incoming),
             Err(err) => {
                 pr_err!("handover lost: cannot reserve preserved memory ({err:?})\n");
-                state::set_handed_over(None);
+                state::refuse();
                 *handover = None;
             }
         }

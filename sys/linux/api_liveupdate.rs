@@ -15,7 +15,7 @@ use super::driver::{Flb, Ops};
 use super::{glue, state};
 use crate::luo::format::SUBTREE;
 use crate::luo::text::Compatible;
-use crate::luo::Luo;
+use crate::luo::{Left, Luo};
 use crate::sys::error::Result;
 
 /// `liveupdate=`, and whether what it asks for could be had.
@@ -64,19 +64,7 @@ extern "C" fn lu_luo_start() -> c_int {
     if !ENABLED.load(Ordering::Relaxed) {
         return 0;
     }
-    let left = state::incoming_fdt().and_then(|fdt| {
-        let found = crate::kho::boot::subtree(&fdt, SUBTREE);
-        match found {
-            Ok(found) => Some((
-                found.data,
-                usize::try_from(found.size).unwrap_or(usize::MAX),
-            )),
-            Err(ENOENT) => None,
-            // Nothing can be there: it is said as a root that cannot be read.
-            Err(_) => Some((crate::kho::addr::PhysAddr::new(0), usize::MAX)),
-        }
-    });
-    match Luo::start(left) {
+    match Luo::start(left()) {
         Ok(luo) => {
             if luo.number > 0 {
                 pr_info!("luo: this is live update number {}\n", luo.number);
@@ -89,6 +77,24 @@ extern "C" fn lu_luo_start() -> c_int {
             ENABLED.store(false, Ordering::Relaxed);
             err.to_errno()
         }
+    }
+}
+
+/// What the previous kernel left for this one's orchestrator.
+fn left() -> Left {
+    let Some(fdt) = state::incoming_fdt() else {
+        return match state::refused() {
+            true => Left::Lost,
+            false => Left::Nothing,
+        };
+    };
+    match crate::kho::boot::subtree(&fdt, SUBTREE) {
+        Ok(found) => Left::Root(
+            found.data,
+            usize::try_from(found.size).unwrap_or(usize::MAX),
+        ),
+        Err(ENOENT) => Left::Nothing,
+        Err(_) => Left::Lost,
     }
 }
 
@@ -192,17 +198,17 @@ unsafe extern "C" fn liveupdate_unregister_flb(
     fh: *mut liveupdate_file_handler,
     flb: *mut liveupdate_flb,
 ) {
-    let unregister = || {
+    let unregister = || -> Result<bool> {
         let luo = luo()?;
         // SAFETY: By the caller's promise.
         let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
         // SAFETY: As above.
         let (flb, _) = unsafe { flb_at(flb) }?;
-        luo.drivers.lock().unregister_flb(ops, flb)
+        Ok(luo.drivers.lock().unregister_flb(ops, flb))
     };
     match unregister() {
-        Ok(()) | Err(EOPNOTSUPP) => {}
-        Err(err) => pr_warn!("luo: an FLB is unregistered that was not registered: {err:?}\n"),
+        Ok(true) | Err(EOPNOTSUPP) => {}
+        _ => pr_warn!("luo: an FLB is unregistered that was not registered\n"),
     }
 }
 

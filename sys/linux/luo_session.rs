@@ -86,7 +86,6 @@ impl Session {
                 if before.fd != 0 {
                     return Err(EINVAL);
                 }
-                let _operating = luo.operate()?;
                 let name = *self.name().bytes();
                 argument.write(&NameArgument { name, ..before })
             }
@@ -98,9 +97,8 @@ impl Session {
 
 fn preserve(luo: &Luo, session: &outgoing::Session, argument: &Argument) -> Result {
     let asked: FdArgument = argument.read()?;
-    let operating = luo.operate()?;
     argument.answer(&asked, &asked, || {
-        luo.preserve(&operating, session, asked.token, || file_of(asked.fd))
+        luo.preserve(&luo.operate()?, session, asked.token, || file_of(asked.fd))
     })
 }
 
@@ -115,9 +113,8 @@ fn file_of(fd: i32) -> Result<File> {
 fn retrieve(luo: &Luo, session: &incoming::Session, argument: &Argument) -> Result {
     let asked: FdArgument = argument.read()?;
     let (reserved, fd) = reserve_fd()?;
-    let operating = luo.operate()?;
     let file = argument.answer(&asked, &FdArgument { fd, ..asked }, || {
-        luo.retrieve(&operating, session, asked.token)
+        luo.retrieve(&luo.operate()?, session, asked.token)
     })?;
     reserved.fd_install(file);
     Ok(())
@@ -128,8 +125,7 @@ fn finish(luo: &Luo, session: &incoming::Session, argument: &Argument) -> Result
     if asked.reserved != 0 {
         return Err(EINVAL);
     }
-    let operating = luo.operate()?;
-    argument.answer(&asked, &asked, || luo.finish(&operating, session))
+    argument.answer(&asked, &asked, || luo.finish(&luo.operate()?, session))
 }
 
 /// A free descriptor of the caller's, and its number.
@@ -148,6 +144,9 @@ unsafe impl Sync for Operations {}
 static OPERATIONS: Operations = Operations(bindings::file_operations {
     release: Some(release),
     unlocked_ioctl: Some(unlocked_ioctl),
+    // Arguments have the same layout for 32-bit callers.
+    #[cfg(CONFIG_COMPAT)]
+    compat_ioctl: Some(bindings::compat_ptr_ioctl),
     ..pin_init::zeroed()
 });
 

@@ -30,6 +30,9 @@ static HANDED_OVER: AtomicU64 = AtomicU64::new(0);
 /// What the previous kernel said about itself.
 static PREVIOUS: SetOnce<Metadata> = SetOnce::new();
 
+/// Whether there was a handover that was refused.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
 /// Whether this boot reserved the scratch areas, rather than taking them over.
 static SCRATCH_RESERVED: AtomicBool = AtomicBool::new(false);
 
@@ -117,8 +120,20 @@ pub(super) fn set_sizing(sizing: Sizing) {
     SIZING.0.store(bytes, Ordering::Relaxed);
 }
 
-pub(super) fn set_handed_over(fdt: Option<PhysAddr>) {
-    HANDED_OVER.store(fdt.map_or(0, PhysAddr::raw), Ordering::Release);
+pub(super) fn set_handed_over(fdt: PhysAddr) {
+    HANDED_OVER.store(fdt.raw(), Ordering::Release);
+}
+
+/// There was a handover, and it is not trusted.
+pub(super) fn refuse() {
+    HANDED_OVER.store(0, Ordering::Release);
+    REFUSED.store(true, Ordering::Relaxed);
+}
+
+/// Whether there was a handover that is not trusted.
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(super) fn refused() -> bool {
+    REFUSED.load(Ordering::Relaxed)
 }
 
 /// Address of the FDT of a handover that is trusted so far.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::AtomicU64;
 
 pub const PAGE: usize = 4096;

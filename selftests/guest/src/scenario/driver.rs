@@ -2,7 +2,7 @@
 //! The example driver in Rust, through real updates: its counters are preserved, given up, preserved again, and go on counting in the next kernel.
 
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
+use liveupdate_uapi::{Device, Session};
 use crate::{event, kexec, sys};
 use anyhow::{Context, Result};
 use std::fs::File;
@@ -66,7 +66,7 @@ fn received(generation: u64) -> Result<File> {
     let session = Device::open()?
         .retrieve_session(SESSION)
         .context("the session did not arrive")?;
-    let mut counter = session.retrieve(WANTED)?;
+    let mut counter = File::from(session.retrieve(WANTED)?);
     let name = std::fs::read_link(format!("/proc/self/fd/{}", sys::number(&counter)))?;
     event::check(
         "what arrived is a counter",
