@@ -34,6 +34,8 @@ impl Machine {
             // A kernel that dies before its console is up must be heard too.
             "earlyprintk=serial,ttyS0,115200",
             "panic=-1",
+            // An emulated machine on a busy host may miss the ticks that the kernel waits for.
+            "no_timer_check",
             "kho=on",
             "liveupdate=on",
             SCRATCH,
