@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rustix::mm::{mmap, munmap, Advice, MapFlags, ProtFlags};
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 
 pub const PAGE: usize = 4096;
@@ -107,13 +107,8 @@ pub fn ioctl_for_fd(file: &File, number: libc::c_ulong) -> std::io::Result<File>
     // SAFETY: the ioctl takes no argument.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), number, 0) };
     os_result(result.into())?;
-    // SAFETY: the kernel has just made it; nothing else owns it.
+    // SAFETY: the descriptor is new; nothing else owns it.
     Ok(unsafe { File::from_raw_fd(result) })
-}
-
-/// The number of a descriptor.
-pub fn number(file: &File) -> RawFd {
-    file.as_raw_fd()
 }
 
 pub const KEXEC_FILE_ON_CRASH: u64 = 2;

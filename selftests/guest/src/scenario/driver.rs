@@ -2,11 +2,12 @@
 //! The example driver in Rust, through real updates: its counters are preserved, given up, preserved again, and go on counting in the next kernel.
 
 use crate::cmdline::Cmdline;
-use liveupdate_uapi::{Device, Session};
 use crate::{event, kexec, sys};
 use anyhow::{Context, Result};
+use liveupdate_uapi::{Device, Session};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 
 const SESSION: &str = "counters";
 /// `_IO('C', 1)`: a new counter.
@@ -67,7 +68,7 @@ fn received(generation: u64) -> Result<File> {
         .retrieve_session(SESSION)
         .context("the session did not arrive")?;
     let mut counter = File::from(session.retrieve(WANTED)?);
-    let name = std::fs::read_link(format!("/proc/self/fd/{}", sys::number(&counter)))?;
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", counter.as_raw_fd()))?;
     event::check(
         "what arrived is a counter",
         name.as_os_str() == "anon_inode:[liveupdate_counter]",
