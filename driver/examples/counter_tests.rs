@@ -14,7 +14,6 @@ mod tests {
                 Arrived,
                 Kept, //
             },
-            Needs,
             Retrieval, //
         },
         page::PAGE_SIZE,
@@ -25,7 +24,7 @@ mod tests {
     };
 
     fn counter_at(next: u64) -> Result<ARef<File>> {
-        COUNTERS.create(Counter::from(next))
+        COUNTERS.create(Counter::new(next, None))
     }
 
     /// The next number, whether the counter is preserved, and whether frozen.

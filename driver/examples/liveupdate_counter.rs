@@ -3,12 +3,16 @@
 //! An example: a driver whose files live through a live update.
 //!
 //! Each file counts: read(2) gives the next number, in eight bytes; write(2) sets it. The device
-//! `/dev/liveupdate-counter` makes such files, by the ioctl `'C', 1`, which returns a descriptor.
+//! `/dev/liveupdate-counter` makes such files, by the ioctl `'C', 1`, which returns a descriptor. The
+//! same ioctl of a counter makes one that needs this one.
 //! What makes the file live through an update is [`CounterHandler`].
 
 use kernel::{
     fs::{
-        file::FileDescriptorReservation,
+        file::{
+            flags,
+            FileDescriptorReservation, //
+        },
         File, //
     },
     ioctl::_IO,
@@ -26,6 +30,7 @@ use kernel::{
         FlbSlot,
         Handle,
         HandlerSlot,
+        Needs,
         Number,
         Preserved,
         Registration, //
@@ -69,13 +74,16 @@ struct State {
 
 #[pin_data]
 struct Counter {
+    /// What must be preserved before it.
+    needed: Option<ARef<File>>,
     #[pin]
     state: Mutex<State>,
 }
 
 impl Counter {
-    fn from(next: u64) -> impl PinInit<Self> {
+    fn new(next: u64, needed: Option<ARef<File>>) -> impl PinInit<Self> {
         pin_init!(Self {
+            needed,
             state <- new_mutex!(State { next, preserved: false, frozen: false }),
         })
     }
@@ -109,6 +117,10 @@ impl AnonFile for Counter {
         }
         state.next = u64::from_ne_bytes(next);
         Ok(next.len())
+    }
+
+    fn ioctl(&self, file: &File, cmd: u32, _arg: usize) -> Result<isize> {
+        descriptor(cmd, Some(file.into()))
     }
 }
 
@@ -150,6 +162,13 @@ impl FileHandler for CounterHandler {
         COUNTERS.of(file).is_some()
     }
 
+    fn needs(file: &File, needs: &mut Needs<'_>) -> Result {
+        if let Some(needed) = COUNTERS.of(file).and_then(|c| c.needed.as_ref()) {
+            needs.file(needed);
+        }
+        Ok(())
+    }
+
     fn preserve(file: &File) -> Result<(Self::Handle, Self::Live)> {
         let counter = COUNTERS.of(file).ok_or(EINVAL)?;
         let record = Preserved::<CounterRecord>::zeroed()?;
@@ -179,7 +198,7 @@ impl FileHandler for CounterHandler {
 ",
             record.next
         );
-        COUNTERS.create(Counter::from(record.next))
+        COUNTERS.create(Counter::new(record.next, None))
     }
 }
 
@@ -225,15 +244,19 @@ impl MiscDevice for Maker {
     }
 
     fn ioctl(_device: &(), _file: &File, cmd: u32, _arg: usize) -> Result<isize> {
-        if cmd != NEW_COUNTER {
-            return Err(ENOTTY);
-        }
-        let fd =
-            FileDescriptorReservation::get_unused_fd_flags(kernel::fs::file::flags::O_CLOEXEC)?;
-        let number = isize::try_from(fd.reserved_fd())?;
-        fd.fd_install(COUNTERS.create(Counter::from(1))?);
-        Ok(number)
+        descriptor(cmd, None)
     }
+}
+
+/// A new counter, if `cmd` asks for one.
+fn descriptor(cmd: u32, needed: Option<ARef<File>>) -> Result<isize> {
+    if cmd != NEW_COUNTER {
+        return Err(ENOTTY);
+    }
+    let fd = FileDescriptorReservation::get_unused_fd_flags(flags::O_CLOEXEC)?;
+    let number = isize::try_from(fd.reserved_fd())?;
+    fd.fd_install(COUNTERS.create(Counter::new(1, needed))?);
+    Ok(number)
 }
 
 #[pin_data]

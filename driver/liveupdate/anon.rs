@@ -48,9 +48,9 @@ pub trait AnonFile: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// ioctl(2), of 64-bit programs.
-    fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
-        let _ = (cmd, arg);
+    /// ioctl(2), of 64-bit programs, on `file`, which this object is behind.
+    fn ioctl(&self, file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        let _ = (file, cmd, arg);
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
@@ -187,7 +187,9 @@ impl<T: AnonFile> Shell<T> {
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: The VFS passes a file that stays open.
         let object = unsafe { Self::object(file) };
-        result(object.ioctl(cmd, arg))
+        // SAFETY: As above; ioctl(2) does not take a file's position.
+        let file = unsafe { File::from_raw_file(file) };
+        result(object.ioctl(file, cmd, arg))
     }
 
     /// # Safety

@@ -4,7 +4,7 @@
 use crate::cmdline::Cmdline;
 use crate::{event, kexec, sys};
 use anyhow::{Context, Result};
-use liveupdate_uapi::{Device, Session};
+use liveupdate_uapi::{Device, Errno, PreserveError, Session};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -21,7 +21,7 @@ const LEFT_AT: u64 = 41;
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     let generation = cmdline.generation();
     let mut counter = match generation {
-        0 => first()?,
+        0 => dependent(first()?, cmdline)?,
         _ => received(generation)?,
     };
     if cmdline.chain().is_empty() {
@@ -59,6 +59,46 @@ fn first() -> Result<File> {
         "by a second token",
     );
     drop(session);
+    set(&mut counter, LEFT_AT).context("after its session is closed it cannot be set")?;
+    Ok(counter)
+}
+
+/// A counter that needs another one: refused before that one is preserved, and refused by reboot(2) after
+/// that one was given up. That reboot leaves everything as it was, the frozen `counter` too.
+fn dependent(mut counter: File, cmdline: &Cmdline) -> Result<File> {
+    let needed = new()?;
+    let child = sys::ioctl_for_fd(&needed, NEW).context("cannot make a second counter")?;
+    let device = Device::open()?;
+    let [first, second, last] = ["first", "second", "last"].map(|name| device.create_session(name));
+    let (first, second, last) = (first?, second?, last?);
+    drop(device);
+    first.preserve(&counter, WANTED)?;
+    let refused = last.preserve(&child, WANTED);
+    event::check(
+        "what it needs must be preserved first",
+        refused == Err(PreserveError::Refused),
+        format!("{refused:?}"),
+    );
+    second.preserve(&needed, WANTED)?;
+    last.preserve(&child, WANTED)?;
+    drop(second);
+    kexec::load(cmdline)?;
+    let stayed = kexec::jump();
+    let errno = stayed
+        .as_ref()
+        .err()
+        .and_then(|e| e.downcast_ref::<Errno>());
+    event::check(
+        "reboot(2) is refused once that is given up",
+        errno == Some(&Errno::INVAL),
+        format!("{errno:?}"),
+    );
+    counts(
+        &mut counter,
+        "after that, what was frozen counts again",
+        LEFT_AT,
+    )?;
+    drop((first, last));
     set(&mut counter, LEFT_AT).context("after its session is closed it cannot be set")?;
     Ok(counter)
 }

@@ -41,6 +41,11 @@ pub fn pair(lab: &Lab, name: &str, from: Which, to: Which) -> Result<Played> {
 pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "driver", Ours, &[Ours, Ours]);
     let (mut played, outcome) = run(lab, &machine)?;
+    let missing = ["liveupdate-counter-v1: needs [liveupdate_counter]"];
+    let named = "generation 0: the log names the file that is missing";
+    played
+        .checks
+        .push(check::says(&outcome, 0, named, &missing));
     for update in 1..=machine.chain.len() {
         let words = format!("update {update}");
         let line = outcome
