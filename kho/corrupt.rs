@@ -4,7 +4,9 @@
 //!
 //! Only in kernels built with KEXEC_HANDOVER_DEBUG, and only when root asks for it by name in
 //! debugfs. What each name does is said at its variant; what the next kernel makes of it is in
-//! `Documentation/hostile.rst`.
+//! `Documentation/hostile.rst`. What spoils LUO's own records is in `luo/corrupt.rs`.
+
+use core::ffi::CStr;
 
 use super::addr::{Order, Pfn, PhysAddr};
 use super::fdt::{subtree, RootFdt};
@@ -17,6 +19,7 @@ use crate::sys::fdt::Blob;
 use crate::sys::pages::BuddyNodes;
 use crate::sys::{Frame, FRAME_WORDS};
 
+/// Makes the enum of ways to spoil a handover, each known by a name.
 macro_rules! corruptions {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// A way to spoil a handover.
@@ -27,9 +30,19 @@ macro_rules! corruptions {
             /// All of them, with their names.
             pub(crate) const ALL: &'static [(&'static str, Self)] =
                 &[$(($name, Self::$variant),)*];
+
+            /// Finds one by name; white space around it is ignored.
+            pub(crate) fn named(name: &[u8]) -> Option<Self> {
+                let name = name.trim_ascii();
+                Self::ALL
+                    .iter()
+                    .find(|(have, _)| have.as_bytes() == name)
+                    .map(|&(_, corruption)| corruption)
+            }
         }
     };
 }
+pub(crate) use corruptions;
 
 corruptions! {
     /// The FDT's magic number is wrong.
@@ -79,18 +92,9 @@ pub(crate) struct Places<'a> {
 }
 
 /// An address that no machine has memory at.
-const NOWHERE: u64 = 1 << 51;
+pub(crate) const NOWHERE: u64 = 1 << 51;
 
 impl Corruption {
-    /// Finds one by name; white space around it is ignored.
-    pub(crate) fn named(name: &[u8]) -> Option<Self> {
-        let name = name.trim_ascii();
-        Self::ALL
-            .iter()
-            .find(|(have, _)| have.as_bytes() == name)
-            .map(|&(_, corruption)| corruption)
-    }
-
     /// Spoils the outgoing handover. [`Corruption::ScratchPastRam`] does nothing here: it concerns
     /// the list as it is loaded with the image.
     ///
@@ -167,12 +171,17 @@ fn last_chunk(first: Frame) -> Frame {
 
 /// The page of the metadata record.
 fn metadata_of(fdt: Frame) -> Result<Frame> {
+    page_of(fdt, metadata::NAME)
+}
+
+/// The page where a subtree of the FDT begins.
+pub(crate) fn page_of(fdt: Frame, name: &CStr) -> Result<Frame> {
     let mut words = [0u64; FRAME_WORDS];
     for (i, word) in words.iter_mut().enumerate() {
         *word = fdt.word(i);
     }
     let bytes = zerocopy::IntoBytes::as_bytes(words.as_slice());
-    let found = subtree(&Blob::new(bytes), metadata::NAME)?;
+    let found = subtree(&Blob::new(bytes), name)?;
     Frame::at(Pfn::new(found.data.pfn().raw()).phys()).ok_or(ENOENT)
 }
 

@@ -65,6 +65,15 @@ impl Outgoing {
         self.tree
     }
 
+    /// The root FDT, to be spoilt.
+    #[cfg(any(
+        all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
+        not(kernel)
+    ))]
+    pub(crate) fn fdt_mut(&mut self) -> Option<&mut RootFdt> {
+        self.fdt.as_mut()
+    }
+
     /// Refuses memory in scratch: the next kernel overwrites it.
     fn refuse_scratch(&mut self, range: PageRange) -> Result {
         if !self.clear.contains(range) {

@@ -18,6 +18,11 @@
 //! with the gate and their session held, and nothing else but, for an FLB's operations, that FLB's
 //! lock.
 
+#[cfg(any(
+    all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
+    not(kernel)
+))]
+pub(crate) mod corrupt;
 pub(crate) mod drivers;
 pub(crate) mod flb;
 pub(crate) mod format;

@@ -45,6 +45,8 @@ mod replay;
 mod sample;
 #[cfg(test)]
 mod speed;
+#[cfg(test)]
+mod spoilt;
 mod survey;
 pub mod targets;
 #[cfg(test)]

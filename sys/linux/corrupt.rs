@@ -11,11 +11,27 @@ use super::{state, Frame};
 use crate::kho::addr::PhysAddr;
 use crate::kho::corrupt::{Corruption, Places};
 use crate::kho::scratch::MAX_AREAS;
+use crate::luo;
 
 /// Longest name that is read.
 const MAX_NAME: usize = 32;
 
-/// Position in `Corruption::ALL`; anything beyond is none.
+/// What may be armed.
+#[derive(Clone, Copy, PartialEq)]
+enum Armed {
+    Kho(Corruption),
+    Luo(luo::corrupt::Corruption),
+}
+
+/// Every one with its name: those of KHO, then those of LUO.
+fn all() -> impl Iterator<Item = (&'static str, Armed)> {
+    let kho = Corruption::ALL.iter();
+    let luo = luo::corrupt::Corruption::ALL.iter();
+    kho.map(|&(name, one)| (name, Armed::Kho(one)))
+        .chain(luo.map(|&(name, one)| (name, Armed::Luo(one))))
+}
+
+/// Position in `all()`; anything beyond is none.
 static ARMED: AtomicUsize = AtomicUsize::new(usize::MAX);
 static LAST_CHAIN: AtomicU64 = AtomicU64::new(0);
 static LAST_BLOCK: AtomicU64 = AtomicU64::new(0);
@@ -30,8 +46,8 @@ pub(super) fn remember_block(at: PhysAddr) {
     LAST_BLOCK.store(at.raw(), Ordering::Relaxed);
 }
 
-fn armed() -> Option<(&'static str, Corruption)> {
-    Corruption::ALL.get(ARMED.load(Ordering::Relaxed)).copied()
+fn armed() -> Option<(&'static str, Armed)> {
+    all().nth(ARMED.load(Ordering::Relaxed))
 }
 
 /// Takes a name from userspace; an unknown one disarms and is `EINVAL`.
@@ -39,17 +55,17 @@ pub(super) fn arm(reader: &mut UserSliceReader) -> Result {
     let mut name = [0; MAX_NAME];
     let len = reader.len();
     reader.read_slice(name.get_mut(..len).ok_or(EINVAL)?)?;
-    let wanted = name.get(..len).and_then(Corruption::named);
-    let index = Corruption::ALL
-        .iter()
-        .position(|&(_, have)| Some(have) == wanted);
+    let name = name.get(..len).ok_or(EINVAL)?;
+    let kho = Corruption::named(name).map(Armed::Kho);
+    let wanted = kho.or_else(|| luo::corrupt::Corruption::named(name).map(Armed::Luo));
+    let index = all().position(|(_, have)| Some(have) == wanted);
     ARMED.store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
     index.map(|_| ()).ok_or(EINVAL)
 }
 
 /// The scratch list to load in place of the real one, if that is what is armed.
 pub(super) fn spoilt_list() -> Option<&'static [[AtomicU64; 2]]> {
-    let (_, Corruption::ScratchPastRam) = armed()? else {
+    let (_, Armed::Kho(Corruption::ScratchPastRam)) = armed()? else {
         return None;
     };
     let real = state::SCRATCH.entries();
@@ -68,19 +84,26 @@ extern "C" fn lu_reboot() {
     let Some((name, corruption)) = armed() else {
         return;
     };
-    let guard = state::OUTGOING.lock();
-    let Some((out, fdt)) = guard.as_ref().and_then(|out| Some((out, out.fdt()?))) else {
+    let mut guard = state::OUTGOING.lock();
+    let Some(out) = guard.as_mut() else {
         return;
     };
     let frame = |at: &AtomicU64| Frame::at(PhysAddr::new(at.load(Ordering::Relaxed)));
-    let places = Places {
-        fdt,
-        tree: out.tree(),
-        scratch: &state::SCRATCH,
-        chain: frame(&LAST_CHAIN),
-        block: frame(&LAST_BLOCK),
+    let done = match corruption {
+        Armed::Kho(corruption) => out.fdt().ok_or(ENOENT).and_then(|fdt| {
+            corruption.apply(&Places {
+                fdt,
+                tree: out.tree(),
+                scratch: &state::SCRATCH,
+                chain: frame(&LAST_CHAIN),
+                block: frame(&LAST_BLOCK),
+            })
+        }),
+        Armed::Luo(corruption) => {
+            (out.fdt_mut().ok_or(ENOENT)).and_then(|fdt| corruption.apply(fdt))
+        }
     };
-    match corruption.apply(&places) {
+    match done {
         Ok(()) => pr_warn!("handover corrupted on request: {name}\n"),
         Err(err) => pr_err!("handover not corrupted, {name}: {err:?}\n"),
     }
