@@ -27,8 +27,11 @@ enum Armed {
 fn all() -> impl Iterator<Item = (&'static str, Armed)> {
     let kho = Corruption::ALL.iter();
     let luo = luo::corrupt::Corruption::ALL.iter();
-    kho.map(|&(name, one)| (name, Armed::Kho(one)))
-        .chain(luo.map(|&(name, one)| (name, Armed::Luo(one))))
+    // By its full name: the kernel's prelude has another `chain`.
+    Iterator::chain(
+        kho.map(|&(name, one)| (name, Armed::Kho(one))),
+        luo.map(|&(name, one)| (name, Armed::Luo(one))),
+    )
 }
 
 /// Position in `all()`; anything beyond is none.

@@ -78,12 +78,26 @@ pub fn verify(file: &File, wish: &Wish, seed: u64) -> Result<Option<String>> {
 
 /// Number of physically contiguous runs the present pages of a mapping form, whatever their order in the file.
 fn physical_runs(mapping: &Mapping) -> Result<usize> {
+    let mut frames = frames_of(mapping)?;
+    frames.sort_unstable();
+    let breaks = frames.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+    Ok(1 + breaks.count())
+}
+
+/// The frames of a memfd's pages, in the order of the file.
+pub fn frames(file: &File, bytes: usize) -> Result<Vec<u64>> {
+    let mapping = Mapping::new(file, bytes)?;
+    mapping.populate()?;
+    frames_of(&mapping)
+}
+
+fn frames_of(mapping: &Mapping) -> Result<Vec<u64>> {
     let pagemap = File::open("/proc/self/pagemap").context("cannot open /proc/self/pagemap")?;
     let pages = mapping.words().len() / pattern::WORDS;
     let mut entries = vec![0u8; pages * 8];
     let offset = u64::try_from(mapping.address() / PAGE * 8)?;
     pagemap.read_exact_at(&mut entries, offset)?;
-    let mut frames: Vec<u64> = entries
+    let frames: Vec<u64> = entries
         .chunks_exact(8)
         .filter_map(|entry| Some(u64::from_ne_bytes(entry.try_into().ok()?)))
         .filter(|entry| entry >> 63 == 1)
@@ -92,7 +106,5 @@ fn physical_runs(mapping: &Mapping) -> Result<usize> {
     if frames.len() != pages {
         bail!("only {} of {pages} pages are present", frames.len());
     }
-    frames.sort_unstable();
-    let breaks = frames.windows(2).filter(|pair| pair[1] != pair[0] + 1);
-    Ok(1 + breaks.count())
+    Ok(frames)
 }

@@ -124,6 +124,38 @@ pub fn test_kho(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
         .collect()
 }
 
+/// lib/tests/liveupdate.c: three objects that live as long as files do arrived, were given up with the last file, and nothing was
+/// wrong on either side.
+pub fn flb(outcome: &Outcome, generation: usize) -> Vec<Check> {
+    const OBJECTS: usize = 3;
+    let lines = |generation: usize| {
+        let lines = outcome.console.generation(generation).iter();
+        lines.filter(|line| line.contains("liveupdate test: "))
+    };
+    let mut checks: Vec<Check> = [
+        "found flb data from the previous boot",
+        "finish was triggered",
+    ]
+    .map(|text| {
+        let count = lines(generation).filter(|line| line.contains(text)).count();
+        Check::new(
+            format!("generation {generation}: lib/tests/liveupdate.c: {text}"),
+            count == OBJECTS,
+            format!("{count} of {OBJECTS} objects"),
+        )
+    })
+    .into();
+    let wrong = (0..=generation)
+        .flat_map(lines)
+        .find(|line| ["ERROR", "ailed"].iter().any(|bad| line.contains(bad)));
+    checks.push(Check::new(
+        format!("up to generation {generation}: lib/tests/liveupdate.c finds nothing wrong"),
+        wrong.is_none(),
+        wrong.map_or("", String::as_str),
+    ));
+    checks
+}
+
 /// A line that a kernel must print.
 pub fn says(outcome: &Outcome, generation: usize, name: &str, texts: &[&str]) -> Check {
     let line = texts

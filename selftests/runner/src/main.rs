@@ -43,7 +43,13 @@ enum Command {
     /// Names the scenarios
     List,
     /// What each corruption of a handover does to our kernel and to mainline's, as a table
-    Hostile,
+    Hostile {
+        /// Only these corruptions
+        names: Vec<String>,
+        /// Only what mainline's kernel makes of them
+        #[arg(long)]
+        mainline_only: bool,
+    },
     /// What a live update costs, ours against mainline's, in guest instructions
     Bench {
         /// Also write the figures to this file, as JSON
@@ -73,9 +79,11 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
-        Command::Hostile => {
-            lab::Lab::open(arguments.own).and_then(|lab| suites::hostile::table(&lab))
-        }
+        Command::Hostile {
+            names,
+            mainline_only,
+        } => lab::Lab::open(arguments.own)
+            .and_then(|lab| suites::hostile::table(&lab, &names, mainline_only)),
         Command::Bench {
             json,
             quick,

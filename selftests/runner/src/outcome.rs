@@ -39,6 +39,11 @@ impl Event {
         self.fields.get(field).and_then(Value::as_u64).unwrap_or(0)
     }
 
+    pub fn list(&self, field: &str) -> &[Value] {
+        let list = self.fields.get(field).and_then(Value::as_array);
+        list.map_or(&[], Vec::as_slice)
+    }
+
     pub fn ok(&self, field: &str) -> bool {
         self.fields.get(field).and_then(Value::as_bool) == Some(true)
     }

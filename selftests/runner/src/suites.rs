@@ -4,6 +4,7 @@
 mod boots;
 mod host;
 pub mod hostile;
+mod hostile_luo;
 mod orchestrator;
 mod refused;
 mod uapi;
@@ -42,6 +43,12 @@ pub const ALL: &[Scenario] = &[
         play: hostile::all,
     },
     Scenario {
+        name: "hostile-luo",
+        about: "LUO's records corrupted by name: it costs one item, is named, and life goes on",
+        kernels: &[Debug, Ours],
+        play: hostile_luo::all,
+    },
+    Scenario {
         name: "host",
         about: "cargo test: everything that runs without a kernel",
         kernels: &[],
@@ -71,6 +78,21 @@ pub const ALL: &[Scenario] = &[
         about: "the kernel's own selftests/liveupdate, across a kexec too",
         kernels: &[Ours],
         play: boots::selftests,
+    },
+    Scenario {
+        name: "many-files",
+        about: "selftests/liveupdate from ours to mainline's C and back: 500 files in a session",
+        kernels: &[Ours, Mainline],
+        play: |lab, name| {
+            let tests = ["luo_kexec_simple", "luo_multi_session", "luo_stress_files"];
+            boots::across(lab, name, &tests)
+        },
+    },
+    Scenario {
+        name: "many-sessions",
+        about: "selftests/liveupdate from ours to mainline's C and back: 2,000 sessions",
+        kernels: &[Ours, Mainline],
+        play: |lab, name| boots::across(lab, name, &["luo_stress_sessions"]),
     },
     Scenario {
         name: "kunit",

@@ -27,30 +27,41 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     match cmdline.generation() {
         0 => {
             let _session = preserved("first", FIRST_SEED)?;
-            let damage = cmdline.get("damage").context("lu.damage= is missing")?;
-            std::fs::write(HOOK, damage)
-                .with_context(|| format!("{HOOK} does not take \"{damage}\""))?;
+            arm(cmdline)?;
             kexec::load(cmdline)?;
             kexec::jump()
         }
         1 => {
             look_at_the_first()?;
-            stress()?;
-            let _session = preserved("second", SECOND_SEED)?;
+            stress(60)?;
+            let _session = preserve_the_second()?;
             kexec::load(cmdline)?;
             kexec::jump()
         }
-        _ => {
-            let session = Device::open()?.retrieve_session("second")?;
-            let trouble = memory::verify(&session.retrieve(0)?.into(), &WISH, SECOND_SEED)?;
-            event::send(
-                "intact",
-                json!({"ok": trouble.is_none(), "bytes": WISH.bytes,
-                       "detail": trouble.unwrap_or_default()}),
-            );
-            Ok(session.finish()?)
-        }
+        _ => look_at_the_second(),
     }
+}
+
+/// Tells this kernel how to spoil the handover.
+pub(super) fn arm(cmdline: &Cmdline) -> Result<()> {
+    let damage = cmdline.get("damage").context("lu.damage= is missing")?;
+    std::fs::write(HOOK, damage).with_context(|| format!("{HOOK} does not take \"{damage}\""))
+}
+
+/// What a clean update after the spoilt one carries.
+pub(super) fn preserve_the_second() -> Result<Session> {
+    preserved("second", SECOND_SEED)
+}
+
+pub(super) fn look_at_the_second() -> Result<()> {
+    let session = Device::open()?.retrieve_session("second")?;
+    let trouble = memory::verify(&session.retrieve(0)?, &WISH, SECOND_SEED)?;
+    event::send(
+        "intact",
+        json!({"ok": trouble.is_none(), "bytes": WISH.bytes,
+               "detail": trouble.unwrap_or_default()}),
+    );
+    session.finish()
 }
 
 fn preserved(name: &str, seed: u64) -> Result<Session> {
@@ -86,10 +97,10 @@ fn judge(file: &File) -> String {
 }
 
 /// Writes most of free memory and reads it back: a page with two owners would show.
-fn stress() -> Result<()> {
+pub(super) fn stress(percent: usize) -> Result<()> {
     let free = usize::try_from(machine::free_bytes()?)?;
     let wish = Wish {
-        bytes: free / 10 * 6 / PAGE * PAGE,
+        bytes: free / 100 * percent / PAGE * PAGE,
         ..WISH
     };
     let file = memory::filled(&wish, FIRST_SEED ^ SECOND_SEED)?;

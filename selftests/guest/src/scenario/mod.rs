@@ -13,6 +13,7 @@ mod hostile;
 mod ioctls;
 mod many;
 mod race;
+mod hostile_luo;
 mod selftests;
 mod small_scratch;
 mod splats;
@@ -60,6 +61,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
         Some("driver") => driver::play(cmdline),
+        Some("hostile-luo") => hostile_luo::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),

@@ -7,24 +7,27 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// Run stage 1 before the kexec and stage 2 after it; each holds its sessions through a process it leaves behind.
-const ACROSS: [&str; 4] = [
-    "luo_kexec_simple",
-    "luo_multi_session",
-    "luo_stress_files",
-    "luo_stress_sessions",
-];
+/// What is played unless `lu.tests=` names others. Those that take stages run stage 1 before the kexec and stage 2 after it; each
+/// holds its sessions through a process it leaves behind.
+const ALL: &str =
+    "liveupdate,luo_kexec_simple,luo_multi_session,luo_stress_files,luo_stress_sessions";
+/// The one that stays within a kernel.
+const WITHIN: &str = "liveupdate";
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
-    if cmdline.generation() == 0 {
-        run("liveupdate", &[])?;
-        for name in ACROSS {
-            stage(name, "1")?;
-        }
-        kexec::load(cmdline)?;
-        return kexec::jump();
+    let tests = cmdline.get("tests").unwrap_or(ALL).split(',');
+    let (within, across): (Vec<_>, Vec<_>) = tests.partition(|name| *name == WITHIN);
+    if cmdline.generation() > 0 {
+        return across.iter().try_for_each(|name| stage(name, "2"));
     }
-    ACROSS.iter().try_for_each(|name| stage(name, "2"))
+    for name in within {
+        run(name, &[])?;
+    }
+    for name in across {
+        stage(name, "1")?;
+    }
+    kexec::load(cmdline)?;
+    kexec::jump()
 }
 
 fn stage(name: &str, stage: &str) -> Result<()> {

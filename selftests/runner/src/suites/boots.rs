@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::testbuild;
 use anyhow::Result;
-use Which::Ours;
+use Which::{Mainline, Ours};
 
 pub fn kunit(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "boot", Ours, &[])
@@ -50,6 +50,33 @@ pub fn selftests(lab: &Lab, name: &str) -> Result<Played> {
     let (mut played, outcome) = run(lab, &machine)?;
     played.checks.extend(selftest_cases(&outcome));
     Ok(played)
+}
+
+/// Those of them that take stages, stage 1 in one kernel and stage 2 in the other, in both directions.
+pub fn across(lab: &Lab, name: &str, tests: &[&str]) -> Result<Played> {
+    let mut all = Played::default();
+    for (from, to) in [(Ours, Mainline), (Mainline, Ours)] {
+        let direction = check::direction(from, to);
+        let mut machine = Machine::new(&format!("{name}/{direction}"), "selftests", from, &[to])
+            .memory(2048)
+            .timeout(240)
+            .word(&format!("lu.tests={}", tests.join(",")));
+        machine.files = lab.selftests()?.liveupdate.clone();
+        let (played, outcome) = run(lab, &machine)?;
+        let ended = tests.len() * 2
+            == (outcome.kind("check"))
+                .filter(|event| event.text("name").contains(" stage "))
+                .count();
+        let complete = Check::new("both stages of each were run", ended, "");
+        let checks = played.checks.into_iter().chain([complete]);
+        let checks = checks.chain(check::flb(&outcome, 1));
+        all.checks.extend(checks.map(|mut check| {
+            check.name = format!("{direction}: {}", check.name);
+            check
+        }));
+        all.logs.extend(played.logs);
+    }
+    Ok(all)
 }
 
 /// The cases of selftests/liveupdate that the guest ran.

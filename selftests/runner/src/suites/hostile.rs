@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Corrupted handovers, by the names that kho/corrupt.rs gives them: what each must lead to, and what it leads to on mainline.
 
-use super::Played;
+use super::{hostile_luo, Played};
 use crate::check::{self, Check};
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use crate::outcome::Outcome;
 use crate::qemu;
-use anyhow::Result;
+use anyhow::{bail, Result};
 use Which::{Debug, Mainline, Ours};
 
 /// A corruption and what our kernel must say about it.
@@ -50,10 +50,6 @@ const CASES: &[Case] = &[
     one_item("unterminated-release", "release string is not terminated"),
     one_item("wild-subtree", "points outside memory"),
 ];
-
-/// What concerns block sets: mainline's LUO, which sits on top for now, answers with a panic whoever
-/// finds the fault.
-const BLOCKS: &[&str] = &["block-count", "block-cycle"];
 
 fn machine(name: &str, damage: &str, receiver: Which) -> Machine {
     let machine = Machine::new(
@@ -106,26 +102,74 @@ pub fn all(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// Every case, and those of block sets, on our kernel and on mainline's.
-pub fn table(lab: &Lab) -> Result<bool> {
-    println!("{:<22} {:<44} mainline", "corruption", "ours");
-    let names = CASES
-        .iter()
-        .map(|case| case.name)
-        .chain(BLOCKS.iter().copied());
-    for damage in names {
-        let mut found = Vec::new();
-        for receiver in [Ours, Mainline] {
-            let machine = machine("hostile-table", damage, receiver);
-            found.push(verdict(&qemu::run(lab, &machine)?));
-        }
-        println!("{damage:<22} {:<44} {}", found[0], found[1]);
+/// Every case, or those named, on our kernel and on mainline's.
+pub fn table(lab: &Lab, names: &[String], mainline_only: bool) -> Result<bool> {
+    let kho = CASES.iter().map(|case| (case.name, false));
+    let luo = hostile_luo::names().map(|name| (name, true));
+    let chosen: Vec<_> = kho
+        .chain(luo)
+        .filter(|(name, _)| names.is_empty() || names.iter().any(|wanted| wanted == name))
+        .collect();
+    let receivers: &[Which] = if mainline_only {
+        &[Mainline]
+    } else {
+        &[Ours, Mainline]
+    };
+    let mut columns = Vec::new();
+    for receiver in receivers {
+        // Two at a time, as the tests.
+        let (first, second) = chosen.split_at(chosen.len().div_ceil(2));
+        columns.push(std::thread::scope(|scope| {
+            let other = scope.spawn(|| column(lab, second, *receiver));
+            let mut found = column(lab, first, *receiver)?;
+            match other.join() {
+                Ok(rest) => found.extend(rest?),
+                Err(_) => bail!("a thread died; its message is above"),
+            }
+            Ok(found)
+        })?);
+    }
+    let line = |damage: &str, found: &[&str]| println!("{damage:<26} {}", found.join("  |  "));
+    line(
+        "corruption",
+        &receivers
+            .iter()
+            .map(|which| which.name())
+            .collect::<Vec<_>>(),
+    );
+    for (row, (damage, _)) in chosen.iter().enumerate() {
+        let found: Vec<&str> = (columns.iter())
+            .filter_map(|column| column.get(row).map(String::as_str))
+            .collect();
+        line(damage, &found);
     }
     Ok(true)
 }
 
+/// What one kernel makes of each.
+fn column(lab: &Lab, cases: &[(&str, bool)], receiver: Which) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (damage, luo) in cases {
+        let (machine, fate): (_, fn(&Outcome) -> String) = match luo {
+            true => (
+                hostile_luo::machine("hostile-table", damage, receiver),
+                hostile_luo::fate,
+            ),
+            false => (machine("hostile-table", damage, receiver), |outcome| {
+                format!("memfd: {}", fate(outcome))
+            }),
+        };
+        let outcome = qemu::run(lab, &machine)?;
+        let verdict = verdict(&outcome, &fate(&outcome));
+        lab.steps
+            .say(&format!("{} {damage}: {verdict}", receiver.name()));
+        found.push(verdict);
+    }
+    Ok(found)
+}
+
 /// What became of the receiving kernel.
-fn verdict(outcome: &Outcome) -> String {
+fn verdict(outcome: &Outcome, fate: &str) -> String {
     let said = |text: &str| outcome.console.find_said(1, text).is_some();
     let updated = outcome
         .event(2, "intact")
@@ -140,13 +184,15 @@ fn verdict(outcome: &Outcome) -> String {
             true => "dead before its first word",
             false => "hang in boot",
         }
-    } else if !updated {
-        "boots, no further update"
     } else {
-        return format!("boots, updates; memfd: {}", fate(outcome));
+        let warns = if said("WARNING:") { ", warns" } else { "" };
+        return match updated {
+            true => format!("boots, updates{warns}; {fate}"),
+            false => format!("boots, no further update{warns}; {fate}"),
+        };
     };
     match reached {
-        true => format!("{how} after boot"),
+        true => format!("{how} after boot; {fate}"),
         false => how.to_owned(),
     }
 }
