@@ -6,9 +6,9 @@
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
 //! operations over several updates, with an allocation failing here and there; [`golden`] pins
 //! bytes; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
-//! ones; [`sample`] is one with something of everything, which [`flips`] damages bit by bit and
-//! [`targets`] as a fuzzer wants it (`fuzz/`), whose finds [`replay`] repeats; [`survey`] takes
-//! what can still be had.
+//! ones; [`spoilt`] is about those of LUO's that kernels can be told to make; [`sample`] is one with
+//! something of everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it
+//! (`fuzz/`), whose finds [`replay`] repeats; [`survey`] takes what can still be had.
 //!
 //! # A new handler is tested here first
 //!

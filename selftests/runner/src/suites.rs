@@ -69,7 +69,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "faults",
-        about: "each allocation of preserving a memfd fails once, and is undone",
+        about: "each allocation of each ioctl fails once, and is undone",
         kernels: &[Debug],
         play: updates::faults,
     },

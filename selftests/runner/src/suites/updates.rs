@@ -261,7 +261,7 @@ pub fn debug(lab: &Lab, name: &str) -> Result<Played> {
 
 /// The kernel's fault injection, the n-th allocation of a system call at a time.
 pub fn faults(lab: &Lab, name: &str) -> Result<Played> {
-    let machine = Machine::new(name, "faults", Debug, &[Debug]).timeout(400);
+    let machine = Machine::new(name, "faults", Debug, &[Debug]).timeout(600);
     let (mut played, outcome) = run(lab, &machine)?;
     // The page allocator and vmalloc say, with a trace, that they failed: as they were told to.
     let bad = outcome.console.lines().find(|line| {
@@ -277,6 +277,31 @@ pub fn faults(lab: &Lab, name: &str) -> Result<Played> {
                 bad.unwrap_or_default(),
             );
         }
+    }
+    // What closes or finishes need not allocate; these do.
+    for (generation, what) in [
+        (0, "CREATE_SESSION"),
+        (0, "PRESERVE_FD"),
+        (1, "RETRIEVE_SESSION"),
+        (1, "RETRIEVE_FD"),
+    ] {
+        let failures = outcome.value(generation, &format!("{what} failures"));
+        played.checks.push(Check::new(
+            format!("{what} met failing allocations"),
+            failures.is_some_and(|failures| failures > 0),
+            failures.map_or_else(|| "not played".to_owned(), |count| count.to_string()),
+        ));
+    }
+    for what in [
+        "memfds retrieved after a failure",
+        "memfds lost by a failure",
+    ] {
+        let count = outcome.value(1, what);
+        played.checks.push(Check::new(
+            format!("{what} are counted"),
+            count.is_some(),
+            count.map_or_else(String::new, |count| count.to_string()),
+        ));
     }
     played
         .checks
