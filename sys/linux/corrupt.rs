@@ -11,6 +11,7 @@ use super::{state, Frame};
 use crate::kho::addr::PhysAddr;
 use crate::kho::corrupt::{Corruption, Places};
 use crate::kho::scratch::MAX_AREAS;
+#[cfg(CONFIG_LIVEUPDATE)]
 use crate::luo;
 
 /// Longest name that is read.
@@ -20,18 +21,21 @@ const MAX_NAME: usize = 32;
 #[derive(Clone, Copy, PartialEq)]
 enum Armed {
     Kho(Corruption),
+    #[cfg(CONFIG_LIVEUPDATE)]
     Luo(luo::corrupt::Corruption),
 }
 
 /// Every one with its name: those of KHO, then those of LUO.
 fn all() -> impl Iterator<Item = (&'static str, Armed)> {
     let kho = Corruption::ALL.iter();
-    let luo = luo::corrupt::Corruption::ALL.iter();
-    // By its full name: the kernel's prelude has another `chain`.
-    Iterator::chain(
-        kho.map(|&(name, one)| (name, Armed::Kho(one))),
-        luo.map(|&(name, one)| (name, Armed::Luo(one))),
-    )
+    let all = kho.map(|&(name, one)| (name, Armed::Kho(one)));
+    #[cfg(CONFIG_LIVEUPDATE)]
+    let all = {
+        let luo = luo::corrupt::Corruption::ALL.iter();
+        // By its full name: the kernel's prelude has another `chain`.
+        Iterator::chain(all, luo.map(|&(name, one)| (name, Armed::Luo(one))))
+    };
+    all
 }
 
 /// Position in `all()`; anything beyond is none.
@@ -59,8 +63,9 @@ pub(super) fn arm(reader: &mut UserSliceReader) -> Result {
     let len = reader.len();
     reader.read_slice(name.get_mut(..len).ok_or(EINVAL)?)?;
     let name = name.get(..len).ok_or(EINVAL)?;
-    let kho = Corruption::named(name).map(Armed::Kho);
-    let wanted = kho.or_else(|| luo::corrupt::Corruption::named(name).map(Armed::Luo));
+    let wanted = Corruption::named(name).map(Armed::Kho);
+    #[cfg(CONFIG_LIVEUPDATE)]
+    let wanted = wanted.or_else(|| luo::corrupt::Corruption::named(name).map(Armed::Luo));
     let index = all().position(|(_, have)| Some(have) == wanted);
     ARMED.store(index.unwrap_or(usize::MAX), Ordering::Relaxed);
     index.map(|_| ()).ok_or(EINVAL)
@@ -102,6 +107,7 @@ extern "C" fn lu_reboot() {
                 block: frame(&LAST_BLOCK),
             })
         }),
+        #[cfg(CONFIG_LIVEUPDATE)]
         Armed::Luo(corruption) => {
             (out.fdt_mut().ok_or(ENOENT)).and_then(|fdt| corruption.apply(fdt))
         }

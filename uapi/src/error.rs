@@ -113,6 +113,8 @@ errors! {
     RetrieveSessionError: "cannot retrieve the session" {
         /// None of this name has arrived, or it is finished.
         Unknown = NOENT => "none of this name has arrived",
+        /// It has arrived damaged; or what has arrived is, so that it may have been in it.
+        Damaged = BADMSG => "it has arrived damaged, or may have been in what has (see the kernel's log)",
         /// Somebody has it.
         AlreadyRetrieved = INVAL => "it is retrieved already",
         /// No descriptor is left, in this process or in the system.
@@ -151,6 +153,8 @@ errors! {
         Refused = INVAL => "the session is not an incoming one, or what was handed over of the file is invalid",
         /// What was handed over of the file cannot be restored.
         Damaged = IO => "what was handed over of it cannot be restored",
+        /// This kernel has no driver for files of its kind, or not yet.
+        NoHandler = NODEV => "this kernel has no driver for it; if that is a module, load it",
         /// The file needs something that this kernel does not have, such as seals it does not know.
         Unsupported = OPNOTSUPP => "this kernel lacks something that it needs",
         /// No descriptor is left, in this process or in the system.
@@ -163,6 +167,8 @@ errors! {
     FinishError: "cannot finish the session" {
         /// A file of it cannot be let go of yet.
         Busy = BUSY => "a file cannot be let go of yet",
+        /// This kernel has no driver for a file of it, or not yet; closing the session gives the file up.
+        NoHandler = NODEV => "this kernel has no driver for a file of it; if that is a module, load it",
         /// It is not an incoming session.
         NotIncoming = INVAL => "it is not an incoming session",
     }

@@ -4,11 +4,11 @@
 
 use super::splats;
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
 use crate::memory::{self, Wish};
 use crate::pattern::Depth;
 use crate::{event, kexec};
 use anyhow::{bail, ensure, Context, Result};
+use liveupdate_uapi::{raw, Device, Session};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -73,7 +73,7 @@ fn hand_over_more(device: &Device) -> Result<Vec<Session>> {
     }
     let mut sessions = vec![many];
     for number in 0..SESSIONS {
-        let session = device.create_session(&format!("one-{number}"))?;
+        let session = device.create_session(format!("one-{number}"))?;
         session.preserve(memory::filled(&SMALL, number)?, number)?;
         sessions.push(session);
     }
@@ -92,7 +92,7 @@ fn receive() -> Result<()> {
         device.retrieve_session(&name)?.finish()?;
     }
     let session = device.retrieve_session("faults")?;
-    let trouble = memory::verify(&session.retrieve(0)?, &WISH, SEED)?;
+    let trouble = memory::verify(&session.retrieve(0)?.into(), &WISH, SEED)?;
     event::send(
         "intact",
         json!({"ok": trouble.is_none(), "bytes": WISH.bytes,
@@ -106,7 +106,7 @@ fn receive() -> Result<()> {
 fn create() -> Result<()> {
     let device = Device::open()?;
     each("CREATE_SESSION", |fault| {
-        match fault.during(|| device.create_session("faults"))? {
+        match fault.during(|| Ok(device.create_session("faults")?))? {
             Ok(session) => drop(session),
             Err(_) => drop(device.create_session("faults")?),
         }
@@ -119,7 +119,7 @@ fn preserve(file: &File) -> Result<()> {
     let device = Device::open()?;
     each("PRESERVE_FD", |fault| {
         let session = device.create_session("faults")?;
-        if fault.during(|| session.preserve(file, 0))?.is_err() {
+        if fault.during(|| Ok(session.preserve(file, 0)?))?.is_err() {
             session.preserve(file, 0)?;
         }
         Ok(())
@@ -136,7 +136,7 @@ fn close_outgoing(file: &File) -> Result<()> {
             drop(session);
             Ok(())
         })??;
-        device.create_session("faults")?.preserve(file, 0)
+        Ok(device.create_session("faults")?.preserve(file, 0)?)
     })
 }
 
@@ -152,8 +152,8 @@ fn retrieve_session(
             Ok(session) => session,
             Err(_) => device.retrieve_session(&name)?,
         };
-        holds(&session.retrieve(number)?, number)?;
-        session.finish()
+        holds(&session.retrieve(number)?.into(), number)?;
+        Ok(session.finish()?)
     })
 }
 
@@ -164,12 +164,12 @@ fn retrieve_files(device: &Device) -> Result<()> {
     let (mut lost, mut again) = (0, 0);
     each("RETRIEVE_FD", |fault| {
         let token = tokens.next().context("there are too few memfds")?;
-        match fault.during(|| session.retrieve(token))? {
-            Ok(file) => holds(&file, token),
+        match fault.during(|| Ok(session.retrieve(token)?))? {
+            Ok(file) => holds(&file.into(), token),
             Err(_) => match session.retrieve(token) {
                 Ok(file) => {
                     again += 1;
-                    holds(&file, token)
+                    holds(&file.into(), token)
                 }
                 Err(_) => {
                     lost += 1;
@@ -181,9 +181,9 @@ fn retrieve_files(device: &Device) -> Result<()> {
     event::value("memfds retrieved after a failure", again);
     event::value("memfds lost by a failure", lost);
     for token in tokens {
-        holds(&session.retrieve(token)?, token)?;
+        holds(&session.retrieve(token)?.into(), token)?;
     }
-    session.finish()
+    Ok(session.finish()?)
 }
 
 /// FINISH that failed can be done again, and until then the file can be retrieved.
@@ -192,9 +192,10 @@ fn finish(device: &Device, names: &mut impl Iterator<Item = (u64, String)>) -> R
     each("FINISH", |fault| {
         let (number, name) = next()?;
         let session = device.retrieve_session(&name)?;
-        if fault.during(|| session.try_finish())?.is_err() {
-            holds(&session.retrieve(number)?, number)?;
-            session.try_finish()?;
+        // The session stays open.
+        if fault.during(|| Ok(raw::finish(&session)?))?.is_err() {
+            holds(&session.retrieve(number)?.into(), number)?;
+            raw::finish(&session)?;
         }
         ensure!(session.retrieve(number).is_err(), "it is not finished");
         Ok(())
@@ -207,7 +208,7 @@ fn close_incoming(device: &Device, names: &mut impl Iterator<Item = (u64, String
     each("close of an incoming session", |fault| {
         let (number, name) = next()?;
         let session = device.retrieve_session(&name)?;
-        let file = session.retrieve(number)?;
+        let file = File::from(session.retrieve(number)?);
         fault.during(|| {
             drop(session);
             Ok(())

@@ -55,13 +55,13 @@ pub(super) fn preserve_the_second() -> Result<Session> {
 
 pub(super) fn look_at_the_second() -> Result<()> {
     let session = Device::open()?.retrieve_session("second")?;
-    let trouble = memory::verify(&session.retrieve(0)?, &WISH, SECOND_SEED)?;
+    let trouble = memory::verify(&session.retrieve(0)?.into(), &WISH, SECOND_SEED)?;
     event::send(
         "intact",
         json!({"ok": trouble.is_none(), "bytes": WISH.bytes,
                "detail": trouble.unwrap_or_default()}),
     );
-    session.finish()
+    Ok(session.finish()?)
 }
 
 fn preserved(name: &str, seed: u64) -> Result<Session> {

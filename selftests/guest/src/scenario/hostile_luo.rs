@@ -3,12 +3,12 @@
 
 use super::hostile;
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
 use crate::memory::{self, Wish};
 use crate::pattern::{self, Depth};
 use crate::sys::PAGE;
 use crate::{event, kexec, physical};
 use anyhow::{Context, Result};
+use liveupdate_uapi::{Device, Session};
 use serde_json::{json, Value};
 use std::fs::File;
 use std::io;
@@ -59,7 +59,7 @@ fn hand_over(cmdline: &Cmdline) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     // So that the table of sessions needs another block, or somebody to be mistaken for.
     let _more = (0..cmdline.number("more", 0))
-        .map(|number| device.create_session(&format!("more-{number}")))
+        .map(|number| Ok(device.create_session(format!("more-{number}"))?))
         .collect::<Result<Vec<_>>>()?;
     let mut kept = String::new();
     // The victim's last: its block is then the one that was made last.
@@ -94,7 +94,7 @@ fn preserve(session: &Session, name: &str, files: u64) -> Result<String> {
 fn receive(cmdline: &Cmdline) -> Result<()> {
     let mut spoilt_is_lost = true;
     let report = match Device::open() {
-        Err(error) => json!({"open": errno(&error)}),
+        Err(error) => json!({"open": name_of(error)}),
         Ok(device) => {
             // The victim first: it must not spoil what is asked for later.
             let mut order = sessions(cmdline);
@@ -109,7 +109,7 @@ fn receive(cmdline: &Cmdline) -> Result<()> {
             }
             let nobody = match device.retrieve_session("nobody") {
                 Ok(_) => "found".to_owned(),
-                Err(error) => name_of(&error),
+                Err(error) => name_of(error),
             };
             json!({"open": "ok", "nobody": nobody, "sessions": told})
         }
@@ -127,18 +127,18 @@ fn receive(cmdline: &Cmdline) -> Result<()> {
 /// What becomes of a session: of itself, of each memfd, of FINISH.
 fn ask(device: &Device, name: &str, files: u64) -> Value {
     let session = match device.retrieve_session(name) {
-        Err(error) => return json!({"name": name, "session": name_of(&error)}),
+        Err(error) => return json!({"name": name, "session": name_of(error)}),
         Ok(session) => session,
     };
     let fates: Vec<String> = (0..files)
         .map(|token| match session.retrieve(token) {
-            Err(error) => errno(&error),
-            Ok(file) => judge(&file, seed(name, token)),
+            Err(error) => name_of(error),
+            Ok(file) => judge(&file.into(), seed(name, token)),
         })
         .collect();
     let finish = match session.finish() {
         Ok(()) => "ok".to_owned(),
-        Err(error) => errno(&error),
+        Err(failed) => name_of(failed.error),
     };
     json!({"name": name, "session": "ok", "files": fates, "finish": finish})
 }
@@ -180,14 +180,8 @@ fn look_at_the_kept(cmdline: &Cmdline) -> Result<()> {
     Ok(())
 }
 
-fn errno(error: &anyhow::Error) -> String {
-    match error.root_cause().downcast_ref::<io::Error>() {
-        Some(cause) => name_of(cause),
-        None => format!("{error:#}"),
-    }
-}
-
-fn name_of(error: &io::Error) -> String {
+fn name_of(error: impl Into<io::Error>) -> String {
+    let error = error.into();
     let name = match error.raw_os_error() {
         Some(libc::EBADMSG) => "EBADMSG",
         Some(libc::EBUSY) => "EBUSY",
