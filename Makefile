@@ -2,7 +2,7 @@
 # The front door: what a person types. The work is done by two programs, kernel-tree and runner.
 
 # Read by them, from here or from the environment.
-export LINUX KVM
+export LINUX KVM KASAN
 
 cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; install a Rust toolchain (package cargo, or rustup) and run it again" >&2; exit 1;:)
 tree := $(cargo) run --release -q -p kernel-tree --
@@ -12,7 +12,7 @@ runner := $(cargo) run --release -q -p runner --
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
-	@echo "make test               every test, on the host and in QEMU"
+	@echo "make test               every test, on the host and in QEMU; KASAN=1 adds a kernel with the address sanitizer"
 	@echo "make bench              what a handover costs, ours against mainline"
 	@echo "make check              formatting, lints, license lines, warnings"
 	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"

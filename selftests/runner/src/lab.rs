@@ -18,6 +18,8 @@ pub enum Which {
     Mainline,
     /// Ours, with every check the kernel has.
     Debug,
+    /// Ours, with the address sanitizer.
+    Kasan,
 }
 
 impl Which {
@@ -27,6 +29,7 @@ impl Which {
             Self::Ours => "ours",
             Self::Mainline => "mainline",
             Self::Debug => "debug",
+            Self::Kasan => "kasan",
         }
     }
 
@@ -34,6 +37,7 @@ impl Which {
         match self {
             Self::Ours | Self::Mainline => "test",
             Self::Debug => "debug",
+            Self::Kasan => "kasan",
         }
     }
 }
@@ -50,6 +54,9 @@ pub struct OwnKernels {
     /// Use this bzImage as our debug kernel instead of building one; its build folder must be around it
     #[arg(long, global = true, value_name = "BZIMAGE")]
     debug: Option<PathBuf>,
+    /// Use this bzImage as our kernel with the address sanitizer instead of building one
+    #[arg(long, global = true, value_name = "BZIMAGE")]
+    kasan: Option<PathBuf>,
 }
 
 /// A kernel to boot.
@@ -105,6 +112,7 @@ impl Lab {
             Which::Ours => (&self.own.ours, Tree::Ours),
             Which::Mainline => (&self.own.mainline, Tree::Mainline),
             Which::Debug => (&self.own.debug, Tree::Ours),
+            Which::Kasan => (&self.own.kasan, Tree::Ours),
         };
         if let Some(bzimage) = own {
             if !bzimage.is_file() {

@@ -6,6 +6,7 @@ mod host;
 pub mod hostile;
 mod hostile_luo;
 mod orchestrator;
+mod kasan;
 mod refused;
 mod uapi;
 mod updates;
@@ -18,7 +19,7 @@ use crate::qemu;
 use anyhow::Result;
 use std::path::PathBuf;
 
-use Which::{Debug, Mainline, Ours};
+use Which::{Debug, Kasan, Mainline, Ours};
 
 pub struct Scenario {
     pub name: &'static str,
@@ -237,6 +238,22 @@ pub const ALL: &[Scenario] = &[
         about: "a crash kernel boots with KHO disabled",
         kernels: &[Ours],
         play: refused::kdump,
+    },
+];
+
+/// What is run when `KASAN=1` says so, or its name: a kernel more to build.
+pub const WITH_KASAN: &[Scenario] = &[
+    Scenario {
+        name: "kasan-selftests",
+        about: "selftests/liveupdate on a kernel with the address sanitizer",
+        kernels: &[Kasan],
+        play: kasan::selftests,
+    },
+    Scenario {
+        name: "kasan-update",
+        about: "three kernels with the address sanitizer, one after the other",
+        kernels: &[Kasan],
+        play: kasan::update,
     },
 ];
 

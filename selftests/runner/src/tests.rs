@@ -14,17 +14,20 @@ use std::time::Instant;
 const AT_ONCE: usize = 2;
 
 pub fn list() {
-    for scenario in suites::ALL {
+    for scenario in suites::ALL.iter().chain(suites::WITH_KASAN) {
         println!("{:28} {}", scenario.name, scenario.about);
     }
 }
 
-/// The scenarios with these names, or all.
+/// The scenarios with these names, or all; those of the address sanitizer with `KASAN=1`.
 pub fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
     if names.is_empty() {
-        return Ok(suites::ALL.iter().collect());
+        let kasan = std::env::var("KASAN").is_ok_and(|value| value == "1");
+        let more: &[Scenario] = if kasan { suites::WITH_KASAN } else { &[] };
+        return Ok(suites::ALL.iter().chain(more).collect());
     }
-    let find = |name: &String| match suites::ALL.iter().find(|scenario| scenario.name == name) {
+    let all = suites::ALL.iter().chain(suites::WITH_KASAN);
+    let find = |name: &String| match all.clone().find(|scenario| scenario.name == name) {
         Some(scenario) => Ok(scenario),
         None => bail!("there is no test \"{name}\"; `runner list` names them"),
     };
