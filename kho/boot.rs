@@ -16,15 +16,17 @@
 //! pages.
 
 use super::addr::{Order, PageRange, Pfn, PhysAddr};
+use super::checksum;
 use super::fdt::{self, Unusable};
 use super::incoming::Incoming;
 use super::key::Run;
 use super::merge::{Fault, Merge};
 use super::plan::Plan;
 use super::scratch::{BadList, List};
+use super::subtrees::Subtrees;
 use super::tree::Tree;
 use crate::sys::boot_mem::BootSlice;
-use crate::sys::error::{Error, Result, EINVAL, ENOMEM};
+use crate::sys::error::{Error, Result, ENOMEM};
 use crate::sys::fdt::Blob;
 use crate::sys::log::{self, Display};
 use crate::sys::{early, pages, Frame, PAGE_SHIFT, SCRATCH_ALIGN};
@@ -149,10 +151,15 @@ pub(crate) struct Handover {
 }
 
 impl Handover {
-    /// Step 2: checks the tree and opens memory far from anything preserved to memblock.
+    /// Step 2: checks the tree and opens memory far from anything preserved to memblock. Also says
+    /// which subtrees can be had.
     ///
     /// `fdt` is the FDT again, now in the direct map.
-    pub(crate) fn judge_tree(fdt: &Blob<'_>, fdt_at: PhysAddr, scratch: &List) -> Judged<Self> {
+    pub(crate) fn judge_tree(
+        fdt: &Blob<'_>,
+        fdt_at: PhysAddr,
+        scratch: &List,
+    ) -> Judged<(Self, Subtrees)> {
         let root = fdt::memory_map(fdt).map_err(Refusal::Fdt)?;
         let mut free = FreeSpans::new();
         if !fdt_at.is_page_aligned() || !free.covers(PageRange::new(fdt_at.pfn(), 1)) {
@@ -165,11 +172,15 @@ impl Handover {
         }
         let tree = Tree::at(Frame::at(root).ok_or(Refusal::Node(root))?);
         let nodes = collect_nodes(tree, &mut usable)?;
+        if let Some(page) = Frame::at(fdt_at) {
+            checksum::compare(fdt, page, tree);
+        }
         let own = Run::new(fdt_at.pfn(), Order::ZERO, 1).ok_or(Refusal::FdtNotPreserved)?;
         if !tree.has_all(own) {
             return Err(Refusal::FdtNotPreserved);
         }
         let mut plan = Plan::new().map_err(Refusal::NoMemory)?;
+        let mut subtrees = Subtrees::list(fdt).map_err(Refusal::NoMemory)?;
         let mut ranges = Merge::empty(&nodes);
         ranges.start(tree);
         let orders = ranges.orders();
@@ -178,6 +189,7 @@ impl Handover {
             if !free.covers(range) {
                 return Err(what_is_there(range, scratch));
             }
+            subtrees.meet(range);
             plan.push(range, |gap| gaps.holds(gap))
                 .map_err(|_| Refusal::TooScattered)?;
         }
@@ -189,6 +201,7 @@ impl Handover {
         // The FDT stays in use: its page is not for anybody to claim. Nothing is written before
         // this: what looks like a node of a bad tree may be somebody's data.
         let pinned = with_frame(&nodes, fdt_at.pfn())?;
+        subtrees.exclude(&pinned);
         tree.take_out(own);
         let handover = Self {
             tree,
@@ -197,7 +210,7 @@ impl Handover {
             pinned,
         };
         handover.open_free_memory();
-        Ok(handover)
+        Ok((handover, subtrees))
     }
 
     /// Marks what lies between the blocks as memory that early allocations may use. Without it, all
@@ -391,31 +404,5 @@ impl FreeSpans {
             at = self.last.end;
         }
         true
-    }
-}
-
-/// Reads a subtree's description, checked: its data must be RAM as long as it says.
-pub(crate) fn subtree(fdt: &Blob<'_>, name: &core::ffi::CStr) -> Result<fdt::Subtree> {
-    let subtree = fdt::subtree(fdt, name)?;
-    let end = subtree.data.raw().checked_add(subtree.size).ok_or(EINVAL)?;
-    let first = subtree.data.pfn();
-    let pages = end.div_ceil(Order::ZERO.pages() << PAGE_SHIFT) - first.raw();
-    if subtree.data.raw() == 0 || !early::is_ram(PageRange::new(first, pages.max(1))) {
-        log::pr_warn!(
-            "subtree {name:?} points outside memory: {} bytes at {:#x}\n",
-            subtree.size,
-            subtree.data.raw()
-        );
-        return Err(EINVAL);
-    }
-    Ok(subtree)
-}
-
-/// Checks all subtrees, so that what is wrong with one is in the log before anybody asks for it.
-pub(crate) fn judge_subtrees(fdt: &Blob<'_>) {
-    for name in fdt::names(fdt) {
-        if subtree(fdt, name).is_err() {
-            log::pr_warn!("subtree {name:?} is lost; the others are not concerned\n");
-        }
     }
 }

@@ -6,6 +6,7 @@
 //! / {
 //!     compatible = "kho-v4";
 //!     preserved-memory-map = <address of the tree's root node>;    native-endian u64
+//!     rust-kho,checksum = <u64>;                                   ours; added right before the jump
 //!     NAME { preserved-data = <address>; blob-size = <bytes>; };   a node a subtree
 //! };
 //! ```
@@ -16,6 +17,8 @@
 use core::ffi::CStr;
 
 use super::addr::PhysAddr;
+use super::checksum;
+use super::tree::Tree;
 use crate::sys::error::{Result, EEXIST, EINVAL, ENOENT, ENOMEM};
 use crate::sys::fdt::{Blob, FdtError, Page};
 use crate::sys::log;
@@ -65,6 +68,25 @@ impl RootFdt {
             FdtError::Exists => EEXIST,
             _ => ENOMEM,
         })
+    }
+
+    /// Writes the checksum over this FDT and the tree it names. Any change after that wants it again.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] when the page is full; there is no checksum then.
+    pub(crate) fn seal(&mut self, tree: Tree) -> Result {
+        // A place for it first, so that all else is as it will be.
+        self.write_checksum(0)?;
+        let value = self.page.find(Blob::ROOT, checksum::NAME).ok_or(ENOMEM)?;
+        let sum = checksum::of(self.page.frame(), self.page.len(), value, tree);
+        self.write_checksum(sum)
+    }
+
+    fn write_checksum(&mut self, sum: u64) -> Result {
+        self.page
+            .edit(|fdt| fdt.set_property(Blob::ROOT, checksum::NAME, &sum.to_ne_bytes()))
+            .map_err(|_| ENOMEM)
     }
 
     /// Removes the subtree whose data is at `data`. Returns whether there was one.
@@ -138,6 +160,11 @@ pub(crate) fn subtree(fdt: &Blob<'_>, name: &CStr) -> Result<Subtree> {
 /// Names of all subtrees, whatever their description is worth.
 pub(crate) fn names<'a>(fdt: &'a Blob<'_>) -> impl Iterator<Item = &'a CStr> + 'a {
     fdt.nodes().filter_map(move |node| fdt.name(node))
+}
+
+/// All subtrees whose description is whole.
+pub(crate) fn subtrees<'a>(fdt: &'a Blob<'_>) -> impl Iterator<Item = Subtree> + 'a {
+    fdt.nodes().filter_map(move |node| describe(fdt, node))
 }
 
 fn describe(fdt: &Blob<'_>, node: i32) -> Option<Subtree> {

@@ -38,6 +38,11 @@ impl Incoming {
         }
     }
 
+    #[cfg(not(kernel))]
+    pub(crate) fn tree(&self) -> Tree {
+        self.tree
+    }
+
     /// The page allocator runs: frees the nodes that got empty so far, and from now on each node
     /// that does.
     pub(crate) fn settle(&mut self) {

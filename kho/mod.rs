@@ -12,6 +12,7 @@ pub(crate) mod block_chain;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod block_set;
 pub(crate) mod boot;
+pub(crate) mod checksum;
 #[cfg(any(
     all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
     not(kernel)
@@ -30,6 +31,7 @@ pub(crate) mod pages;
 pub(crate) mod plan;
 pub(crate) mod scratch;
 pub(crate) mod scratch_args;
+pub(crate) mod subtrees;
 pub(crate) mod tree;
 pub(crate) mod vmalloc;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]

@@ -147,6 +147,17 @@ impl Outgoing {
         })
     }
 
+    /// Completes the record, right before the jump: what is changed after this looks overwritten to
+    /// the next kernel.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`] when the FDT has no room for a checksum; it is handed over without one.
+    pub(crate) fn seal(&mut self) -> Result {
+        let tree = self.tree;
+        self.fdt.as_mut().ok_or(EINVAL)?.seal(tree)
+    }
+
     pub(crate) fn fdt(&self) -> Option<&RootFdt> {
         self.fdt.as_ref()
     }

@@ -78,8 +78,12 @@ impl Page {
         self.frame
     }
 
+    /// Offset of the value of a property of 8 bytes.
+    pub(crate) fn find(&self, node: i32, name: &CStr) -> Option<usize> {
+        find_u64(self.frame.as_ptr(), node, name).map(|(at, _)| at)
+    }
+
     /// Bytes the FDT takes now.
-    #[cfg(any(CONFIG_KEXEC_HANDOVER_DEBUGFS, not(kernel)))]
     pub(crate) fn len(&self) -> usize {
         // The second big-endian 32-bit word of the header (devicetree specification, 5.2).
         (self.frame.word(0).to_ne_bytes())
@@ -237,6 +241,11 @@ impl<'a> Blob<'a> {
         CStr::from_bytes_until_nul(self.0.get(start..)?).ok()
     }
 
+    /// The same, with the offset of the value.
+    pub(crate) fn find_u64(&self, node: i32, name: &CStr) -> Option<(usize, u64)> {
+        find_u64(self.as_ptr(), node, name)
+    }
+
     /// A property that is exactly one native-endian u64.
     pub(crate) fn property_u64(&self, node: i32, name: &CStr) -> Option<u64> {
         property_u64(self.as_ptr(), node, name)
@@ -253,6 +262,11 @@ fn nodes(fdt: *const c_void) -> impl Iterator<Item = i32> {
 }
 
 fn property_u64(fdt: *const c_void, node: i32, name: &CStr) -> Option<u64> {
+    find_u64(fdt, node, name).map(|(_, value)| value)
+}
+
+/// Offset and value of a property that is exactly one native-endian u64.
+fn find_u64(fdt: *const c_void, node: i32, name: &CStr) -> Option<(usize, u64)> {
     let mut len: c_int = 0;
     // SAFETY: The callers' FDTs are checked or ours; libfdt checks the offset.
     let value = unsafe { c::fdt_getprop(fdt, node, c_str(name), &mut len) };
@@ -260,5 +274,6 @@ fn property_u64(fdt: *const c_void, node: i32, name: &CStr) -> Option<u64> {
         return None;
     }
     // SAFETY: libfdt found `len`, 8, bytes of the property within the FDT.
-    Some(unsafe { value.cast::<u64>().read_unaligned() })
+    let read = unsafe { value.cast::<u64>().read_unaligned() };
+    Some(((value as usize).checked_sub(fdt as usize)?, read))
 }

@@ -3,7 +3,7 @@
 //! Boots of particular handovers: fragmented memory, wrong headers, trees that cannot be.
 
 use super::kernel::{owned, small_machine, Handed, Kernel};
-use crate::kho::addr::{Order, Pfn, PhysAddr};
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::Refusal;
 use crate::kho::fdt::Unusable;
 use crate::kho::key::encode;
@@ -11,7 +11,7 @@ use crate::kho::scratch::List;
 use crate::kho::tree::{LeafCache, NodeStore, Tree};
 use crate::sys::machine::{with, Config, Owner};
 use crate::sys::pages::{self, BuddyNodes};
-use crate::sys::Frame;
+use crate::sys::{early, Frame};
 
 /// Overwrites a word that was handed over.
 fn poke(at: PhysAddr, word: usize, value: u64) {
@@ -25,16 +25,21 @@ fn peek(at: PhysAddr, word: usize) -> u64 {
 /// Boots from `handed`, expects a refusal, and shows that the machine is as good as new: it can
 /// hand over memory again.
 fn refused(handed: Handed) -> Refusal {
-    let (mut kernel, why) = Kernel::warm(handed);
+    let (kernel, why) = Kernel::warm(handed);
     let why = why.expect("refused");
     assert!(kernel.incoming.is_none());
     assert_eq!(with(|m| m.count(Owner::Left)), 0);
+    works(kernel);
+    why
+}
+
+/// The kernel can hand over memory.
+fn works(mut kernel: Kernel) {
     let pfn = pages::alloc_folio(Order::ZERO).expect("memory");
     kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
     let (mut kernel, again) = Kernel::warm(kernel.kexec(&[pfn.raw()]));
     assert!(again.is_none());
     assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
-    why
 }
 
 /// A handover of one folio, with its tree's root.
@@ -68,7 +73,7 @@ fn every_second_page() {
     let before = owned();
     for pfn in kept {
         assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
-        pages::free_folio(crate::kho::addr::PageRange::new(pfn, 1));
+        pages::free_folio(PageRange::new(pfn, 1));
     }
     assert_eq!(owned(), before);
 }
@@ -237,6 +242,63 @@ fn preserved_twice_or_in_scratch() {
 }
 
 #[test]
+fn memory_that_this_kernel_has_reserved() {
+    // Its own image, an initrd, a page table: reserved before the tree can be read.
+    let mut kernel = Kernel::cold(small_machine());
+    let order = Order::new(3).expect("legal");
+    let pfn = pages::alloc_folio(order).expect("memory");
+    kernel.out.preserve_block(pfn, order).expect("memory");
+    let left: Vec<u64> = (pfn.raw()..pfn.raw() + order.pages()).collect();
+    let handed = kernel.kexec(&left);
+    let taken = PageRange::new(pfn.plus(5), 2);
+    let (kernel, why) = Kernel::warm_after(handed, || early::reserve(taken).expect("RAM"));
+    assert!(
+        matches!(why, Some(Refusal::Reserved(at)) if at == taken.start.phys()),
+        "{why:?}"
+    );
+    assert!(kernel.incoming.is_none());
+    // Whoever reserved it still has it, and nobody else does.
+    assert_eq!(with(|m| m.count(Owner::Boot)), taken.pages());
+    works(kernel);
+}
+
+#[test]
+fn nodes_that_this_kernel_has_reserved() {
+    let (handed, root) = handover();
+    let taken = PageRange::new(root.pfn(), 1);
+    let (kernel, why) = Kernel::warm_after(handed, || early::reserve(taken).expect("RAM"));
+    assert!(
+        matches!(why, Some(Refusal::Node(at)) if at == root),
+        "{why:?}"
+    );
+    works(kernel);
+
+    let (handed, _) = handover();
+    let taken = PageRange::new(handed.fdt.pfn(), 1);
+    let (kernel, why) = Kernel::warm_after(handed, || early::reserve(taken).expect("RAM"));
+    assert!(matches!(why, Some(Refusal::FdtNotPreserved)), "{why:?}");
+    works(kernel);
+}
+
+#[test]
+fn no_memory_to_judge_it() {
+    // The list of nodes, that of blocks, that of subtrees, and the nodes with the FDT.
+    for nth in 0..4 {
+        let mut kernel = Kernel::cold(small_machine());
+        let pfn = pages::alloc_folio(Order::ZERO).expect("memory");
+        kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+        let named = kernel.out.add_subtree(c"one", pfn.phys(), 8);
+        named.expect("room");
+        let (kernel, why) = Kernel::warm_after(kernel.kexec(&[pfn.raw()]), || {
+            with(|m| m.faults.nth = Some(m.allocations() + nth));
+        });
+        assert!(matches!(why, Some(Refusal::NoMemory(_))), "{nth}: {why:?}");
+        assert_eq!(with(|m| m.count(Owner::Boot)), 0);
+        works(kernel);
+    }
+}
+
+#[test]
 fn no_memory_for_the_record() {
     for nth in 0..10 {
         let kernel = Kernel::cold(small_machine());
@@ -287,7 +349,7 @@ fn neighbours_on_two_nodes() {
     let kept: Vec<Pfn> = (border - 2..border + 2).map(Pfn::new).collect();
     assert!(kept.iter().all(|pfn| all.contains(pfn)));
     for pfn in all.iter().filter(|pfn| !kept.contains(pfn)) {
-        pages::free_folio(crate::kho::addr::PageRange::new(*pfn, 1));
+        pages::free_folio(PageRange::new(*pfn, 1));
     }
     for &pfn in &kept {
         kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");

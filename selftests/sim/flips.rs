@@ -64,7 +64,7 @@ impl Drop for Flip {
 
 fn flip(sample: &Sample, page: Page, bit: usize) -> Found {
     let _named = Flip(page, bit);
-    sample.boot(sample.handed, |_| {
+    let found = sample.boot(sample.handed, |_| {
         with(|m| {
             m.poke(
                 page.at,
@@ -72,7 +72,13 @@ fn flip(sample: &Sample, page: Page, bit: usize) -> Found {
                 m.peek(page.at, bit / 64) ^ 1 << (bit % 64),
             )
         });
-    })
+    });
+    // Bits of the tree that cannot be seen to be wrong are seen to be other than they were.
+    if page.kind == Kind::TreeNode && matches!(found, Found::Taken { .. }) {
+        let log = with(|m| m.take_log());
+        assert!(log.iter().any(|line| line.contains("checksum")), "{log:?}");
+    }
+    found
 }
 
 /// The bits to flip.

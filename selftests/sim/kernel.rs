@@ -3,16 +3,19 @@
 //! One simulated kernel from boot to kexec.
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::ops::{Deref, DerefMut};
 
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
+use crate::kho::fdt::Subtree;
 use crate::kho::incoming::Incoming;
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch::List;
 use crate::kho::scratch_args::Sizing;
+use crate::kho::subtrees::Subtrees;
 use crate::kho::vmalloc::{Area, Chain, Descriptor};
-use crate::sys::error::{Result, EINVAL};
+use crate::sys::error::{Result, EINVAL, ENOENT};
 use crate::sys::fdt::Blob;
 use crate::sys::machine::{self, with, Config, Owner};
 use crate::sys::{early, handover, pages, Frame, FRAME_WORDS};
@@ -36,6 +39,7 @@ const SIZING: Sizing = Sizing::Bytes {
 pub(crate) struct Kernel {
     pub(crate) out: Lent,
     pub(crate) incoming: Option<Incoming>,
+    subtrees: Option<Subtrees>,
     scratch: &'static List,
 }
 
@@ -64,6 +68,7 @@ impl Kernel {
                 Outgoing::create(scratch).expect("memory for an empty record"),
             )),
             incoming: None,
+            subtrees: None,
             scratch,
         }
     }
@@ -77,6 +82,14 @@ impl Kernel {
             .collect()
     }
 
+    /// Frames of the incoming tree's nodes.
+    pub(crate) fn incoming_nodes(&self) -> Vec<u64> {
+        let nodes = self.incoming.iter().flat_map(|i| i.tree().nodes(|_| true));
+        nodes
+            .map(|node| node.expect("a judged tree").pfn().raw())
+            .collect()
+    }
+
     fn tree_root(&self) -> Frame {
         let page = self.out.fdt().expect("made at boot").page().frame();
         let bytes = frame_bytes(page);
@@ -86,7 +99,9 @@ impl Kernel {
 
     /// Puts the scratch list where the next kernel finds it, and replaces this kernel. `preserved`
     /// says what the caller thinks is preserved; all else is destroyed but the tree.
-    pub(crate) fn kexec(self, preserved: &[u64]) -> Handed {
+    pub(crate) fn kexec(mut self, preserved: &[u64]) -> Handed {
+        self.subtrees = None;
+        self.out.seal().expect("the FDT is not full");
         let mut left = self.nodes();
         let fdt = self.out.fdt().expect("made at boot").page().frame().phys();
         left.push(fdt.pfn().raw());
@@ -112,14 +127,24 @@ impl Kernel {
 
     /// Boots from a handover; if that is refused, boots as if cold and says why.
     pub(crate) fn warm(handed: Handed) -> (Self, Option<Refusal>) {
+        Self::warm_after(handed, || {})
+    }
+
+    /// As [`Self::warm`], with something that the kernel does between the two steps of judging.
+    pub(crate) fn warm_after(handed: Handed, meanwhile: impl FnOnce()) -> (Self, Option<Refusal>) {
         let scratch = a_list();
         let mut refused = None;
         let mut handover = None;
+        let mut subtrees = None;
         match judge_header(handed.fdt, 4096, handed.list, handed.list_len, scratch) {
             Ok(()) => {
+                meanwhile();
                 let fdt = early::Mapped::new(handed.fdt, 4096).expect("it was judged");
                 match Handover::judge_tree(&Blob::new(fdt.bytes()), handed.fdt, scratch) {
-                    Ok(judged) => handover = Some(judged),
+                    Ok((judged, found)) => {
+                        handover = Some(judged);
+                        subtrees = Some(found);
+                    }
                     Err(why) => {
                         forget_header(scratch);
                         refused = Some(why);
@@ -148,6 +173,7 @@ impl Kernel {
                 Outgoing::create(scratch).expect("memory for an empty record"),
             )),
             incoming,
+            subtrees,
             scratch,
         };
         (kernel, refused)
@@ -162,6 +188,11 @@ impl Kernel {
     /// Undoes [`Self::lend`].
     pub(crate) fn take_back(&mut self) {
         (self.out.0, self.incoming) = handover::take_back();
+    }
+
+    /// Looks a subtree of the handover up, as the C API does.
+    pub(crate) fn subtree(&self, fdt: &Blob<'_>, name: &CStr) -> Result<Subtree> {
+        self.subtrees.as_ref().ok_or(ENOENT)?.find(fdt, name)
     }
 
     /// Restores a folio, as the C API does.
@@ -268,4 +299,36 @@ impl Area for FakeArea {
 /// Frames the running kernel owns.
 pub(crate) fn owned() -> u64 {
     with(|m| m.count(Owner::Kernel))
+}
+
+/// What the running kernel owned at some time, to find out later what was never given back.
+pub(crate) struct Ledger(Vec<u64>);
+
+impl Ledger {
+    /// Takes note of what is owned now.
+    pub(crate) fn open() -> Self {
+        let frames = with(|m| m.frames_of(Owner::Kernel));
+        Self(frames.into_iter().map(|(pfn, _)| pfn).collect())
+    }
+
+    /// Frames that are owned now and were not: a line each, with the number of the allocation they
+    /// come from, which `faults.nth` takes.
+    pub(crate) fn leaks(&self) -> Vec<String> {
+        let now = with(|m| m.frames_of(Owner::Kernel));
+        let new = now
+            .into_iter()
+            .filter(|(pfn, _)| self.0.binary_search(pfn).is_err());
+        new.map(|(pfn, number)| format!("frame {pfn:#x} of allocation {number}"))
+            .collect()
+    }
+
+    /// Demands that exactly the same frames are owned as when it was opened.
+    #[track_caller]
+    pub(crate) fn close(self) {
+        let leaks = self.leaks();
+        assert!(leaks.is_empty(), "never given back: {leaks:#?}");
+        let now = Self::open();
+        let lost: Vec<_> = self.0.iter().filter(|pfn| !now.0.contains(pfn)).collect();
+        assert!(lost.is_empty(), "given back, but not to be: {lost:#x?}");
+    }
 }

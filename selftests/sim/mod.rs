@@ -4,11 +4,12 @@
 //!
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
-//! operations over several updates, with an allocation failing here and there; [`golden`] pins
+//! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] pins
 //! bytes; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
-//! ones; [`spoilt`] is about those of LUO's that kernels can be told to make; [`sample`] is one with
-//! something of everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it
-//! (`fuzz/`), whose finds [`replay`] repeats; [`survey`] takes what can still be had.
+//! ones, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
+//! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
+//! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
+//! whose finds [`replay`] repeats; [`survey`] takes what can still be had.
 //!
 //! # A new handler is tested here first
 //!
@@ -36,10 +37,14 @@
 #[cfg(test)]
 mod boots;
 #[cfg(test)]
+mod checksum;
+#[cfg(test)]
 mod flips;
 #[cfg(test)]
 mod golden;
 mod kernel;
+#[cfg(test)]
+mod machine;
 #[cfg(test)]
 mod replay;
 mod sample;
@@ -47,9 +52,13 @@ mod sample;
 mod speed;
 #[cfg(test)]
 mod spoilt;
+#[cfg(test)]
+mod subtrees;
 mod survey;
 pub mod targets;
 #[cfg(test)]
 mod tree;
 #[cfg(test)]
 mod update;
+#[cfg(test)]
+mod world;

@@ -6,7 +6,7 @@ use super::kernel::{Handed, Kernel};
 use super::sample::{is_marked, previous, Record, Sample, NAME, RECORD, RECORD_WORDS};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::block::{check_chain, next, records_per_block};
-use crate::kho::boot::{subtree, Refusal};
+use crate::kho::boot::Refusal;
 use crate::kho::metadata::{self, Metadata, LEN};
 use crate::kho::vmalloc;
 use crate::sys::early::Mapped;
@@ -56,7 +56,7 @@ pub(crate) fn survey(kernel: &mut Kernel, sample: &Sample, handed: Handed) -> Fo
             lost.push(name);
         }
     };
-    let about = read_metadata(&fdt);
+    let about = read_metadata(kernel, &fdt);
     part(
         "metadata",
         about.is_some_and(|m| m.encode() == previous().encode()),
@@ -96,9 +96,10 @@ pub(crate) fn survey(kernel: &mut Kernel, sample: &Sample, handed: Handed) -> Fo
     Found::Taken { lost }
 }
 
-fn read_metadata(fdt: &Blob<'_>) -> Option<Metadata> {
-    let blob = subtree(fdt, metadata::NAME).ok()?;
-    let frame = Frame::at(blob.data.pfn().phys()).filter(|_| waits(blob.data))?;
+fn read_metadata(kernel: &Kernel, fdt: &Blob<'_>) -> Option<Metadata> {
+    let blob = kernel.subtree(fdt, metadata::NAME).ok()?;
+    assert!(waits(blob.data), "a subtree that is found was preserved");
+    let frame = Frame::at(blob.data.pfn().phys())?;
     let bytes: Vec<u8> = (0..512).flat_map(|i| frame.word(i).to_ne_bytes()).collect();
     let rest = &bytes[(blob.data.raw() % 4096) as usize..];
     let len = rest.len().min(LEN).min(blob.size as usize);
@@ -106,7 +107,7 @@ fn read_metadata(fdt: &Blob<'_>) -> Option<Metadata> {
 }
 
 fn read_record(kernel: &mut Kernel, fdt: &Blob<'_>, held: &mut Held) -> Option<Record> {
-    let blob = subtree(fdt, NAME).ok()?;
+    let blob = kernel.subtree(fdt, NAME).ok()?;
     if blob.size != RECORD as u64 * 8 {
         return None;
     }

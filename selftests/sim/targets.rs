@@ -12,9 +12,10 @@ use zerocopy::IntoBytes;
 
 use super::kernel::Handed;
 use super::sample::{Kind, Sample, NAME};
-use crate::kho::addr::{Pfn, PhysAddr};
+use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::kho::fdt::{memory_map, names};
 use crate::kho::metadata::{self, Metadata};
+use crate::kho::subtrees::Subtrees;
 use crate::sys::fdt::Blob;
 use crate::sys::machine::with;
 use crate::sys::FRAME_WORDS;
@@ -219,19 +220,22 @@ pub fn fdt(data: &[u8]) {
     if memory_map(&blob).is_err() {
         return;
     }
-    crate::kho::boot::judge_subtrees(&blob);
+    // As if all memory was preserved.
+    let mut subtrees = Subtrees::list(&blob).expect("memory");
+    subtrees.meet(PageRange::new(Pfn::new(0), with(|m| m.frames())));
+    subtrees.report(&blob);
     let room = data.len() / 12;
     assert!(
         names(&blob).count() <= room,
         "more nodes than there is room for"
     );
     for name in names(&blob) {
-        if let Ok(found) = crate::kho::boot::subtree(&blob, name) {
+        if let Ok(found) = subtrees.find(&blob, name) {
             let end = found.data.raw().checked_add(found.size);
             assert!(end.is_some_and(|end| end <= with(|m| m.frames()) << 12));
         }
     }
     for name in [NAME, metadata::NAME] {
-        let _ = crate::kho::boot::subtree(&blob, name);
+        let _ = subtrees.find(&blob, name);
     }
 }

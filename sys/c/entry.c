@@ -33,9 +33,10 @@ static int __init settle(void)
 }
 core_initcall(settle);
 
-#if defined(CONFIG_KEXEC_HANDOVER_DEBUG) && defined(CONFIG_KEXEC_HANDOVER_DEBUGFS)
-#define LU_CORRUPT
-/* Last of all before the kexec: whoever serialises has done so. */
+/*
+ * Last of all before the kexec: whoever serialises has done so. What comes after it, the shutdown of
+ * devices and of the system's core, may leave no timer to sleep by.
+ */
 static int reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
 	lu_reboot();
@@ -43,13 +44,10 @@ static int reboot(struct notifier_block *nb, unsigned long action, void *data)
 }
 
 static struct notifier_block reboot_nb = { .notifier_call = reboot, .priority = INT_MIN };
-#endif
 
 static int __init init(void)
 {
-#ifdef LU_CORRUPT
 	register_reboot_notifier(&reboot_nb);
-#endif
 	return lu_init();
 }
 fs_initcall(init);

@@ -20,7 +20,7 @@ pub(crate) struct AllocError;
 
 /// Asks the machine whether an allocation that is made now succeeds.
 pub(super) fn ask() -> Result<(), AllocError> {
-    match with(|m| m.fails()) {
+    match with(|m| m.fails(1)) {
         true => Err(AllocError),
         false => Ok(()),
     }

@@ -25,7 +25,7 @@ impl<T: FromZeros> BootSlice<T> {
         let start = if early {
             with(|m| m.boot_alloc(pages, 1, PageRange::new(Pfn::new(0), m.frames())))?
         } else {
-            with(|m| m.alloc(pages.next_power_of_two().ilog2()))?
+            with(|m| m.alloc(pages.next_power_of_two().ilog2(), false))?
         };
         let pages = if early {
             pages
@@ -56,6 +56,9 @@ impl<T: FromZeros> DerefMut for BootSlice<T> {
 
 impl<T: FromZeros> Drop for BootSlice<T> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
         let from = if self.early {
             Owner::Boot
         } else {

@@ -13,6 +13,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
+use super::faults::Faults;
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::FRAME_WORDS;
 
@@ -40,15 +41,6 @@ pub(crate) enum Owner {
     Waiting,
 }
 
-/// When an allocation fails.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
-    /// The number of the allocation, from 0, that fails.
-    pub(crate) nth: Option<u64>,
-    /// Every allocation from that number on fails.
-    pub(crate) from: Option<u64>,
-}
-
 /// Memory layout of a machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -74,6 +66,8 @@ pub(crate) struct Machine {
     pub(crate) blank: u64,
     pub(crate) config: Config,
     owners: Vec<Owner>,
+    /// The number of the allocation that each frame was last given out by.
+    given: Vec<u32>,
     scratch: Vec<bool>,
     /// What early allocations may use while scratch only.
     open: Vec<bool>,
@@ -129,6 +123,7 @@ impl Machine {
             spare,
             blank: POISON,
             owners: vec![Owner::Nobody; frames],
+            given: vec![0; frames],
             scratch: vec![false; frames],
             open: vec![false; frames],
             scratch_only: false,
@@ -293,32 +288,46 @@ impl Machine {
     }
 
     /// Whether an allocation that is asked for now fails.
-    pub(crate) fn fails(&mut self) -> bool {
+    pub(crate) fn fails(&mut self, pages: u64) -> bool {
         let number = self.allocations;
         self.allocations += 1;
-        self.faults.nth == Some(number) || self.faults.from.is_some_and(|from| number >= from)
+        let fails = self.faults.hit(number, pages);
+        if fails {
+            self.note("failed allocation", 0, pages);
+        }
+        fails
     }
 
-    /// Allocates zeroed frames, naturally aligned, outside scratch once the page allocator runs.
-    pub(crate) fn alloc(&mut self, order: u32) -> Option<u64> {
-        if self.fails() {
-            self.note("failed allocation", 0, 1 << order);
+    /// Allocates zeroed frames, naturally aligned. Those that may be moved come from scratch first,
+    /// as from a CMA area; the others never do.
+    pub(crate) fn alloc(&mut self, order: u32, movable: bool) -> Option<u64> {
+        let pages = 1 << order;
+        if self.fails(pages) {
             return None;
         }
-        let pages = 1 << order;
-        let usable = |m: &Self, pfn: u64| {
-            m.owner(pfn) == Owner::Nobody && pfn >= m.config.hole && !m.in_scratch(pfn)
+        let usable = |scratch: bool| {
+            move |m: &Self, pfn: u64| {
+                m.owner(pfn) == Owner::Nobody
+                    && pfn >= m.config.hole
+                    && m.in_scratch(pfn) == scratch
+            }
         };
-        let start = self.search(pages, pages, usable)?;
+        let cma = movable.then(|| self.search(pages, pages, usable(true)));
+        let start = match cma.flatten() {
+            Some(start) => start,
+            None => self.search(pages, pages, usable(false))?,
+        };
         let range = PageRange::new(Pfn::new(start), pages);
         self.change(range, &[Owner::Nobody], Owner::Kernel, "allocate");
         self.zero(range);
+        let number = self.allocations as u32 - 1;
+        self.given[start as usize..(start + pages) as usize].fill(number);
         Some(start)
     }
 
     /// Reserves frames in early boot.
     pub(crate) fn boot_alloc(&mut self, pages: u64, align: u64, within: PageRange) -> Option<u64> {
-        if self.fails() {
+        if self.fails(pages) {
             return None;
         }
         let usable = |m: &Self, pfn: u64| {
@@ -395,5 +404,14 @@ impl Machine {
     /// How many frames have that owner.
     pub(crate) fn count(&self, owner: Owner) -> u64 {
         self.owners.iter().filter(|&&o| o == owner).count() as u64
+    }
+
+    /// The frames that have that owner, ascending, each with the number of the allocation it was last
+    /// given out by.
+    pub(crate) fn frames_of(&self, owner: Owner) -> Vec<(u64, u32)> {
+        let all = self.owners.iter().zip(&self.given).zip(0..);
+        all.filter(|((&have, _), _)| have == owner)
+            .map(|((_, &number), pfn)| (pfn, number))
+            .collect()
     }
 }

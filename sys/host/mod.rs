@@ -7,6 +7,7 @@ pub(crate) mod alloc;
 pub(crate) mod boot_mem;
 pub(crate) mod driver;
 pub(crate) mod early;
+pub(crate) mod faults;
 mod frame;
 pub(crate) mod gate;
 pub(crate) mod handover;

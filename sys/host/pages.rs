@@ -12,7 +12,7 @@ pub(crate) struct BuddyNodes;
 
 impl NodeStore for BuddyNodes {
     fn alloc(&mut self) -> Option<Frame> {
-        let pfn = with(|m| m.alloc(0))?;
+        let pfn = with(|m| m.alloc(0, false))?;
         Frame::at(Pfn::new(pfn).phys())
     }
 
@@ -81,7 +81,12 @@ pub(crate) fn give_out_folio(pfn: Pfn, order: Order) {
 
 /// A folio for somebody who will preserve it.
 pub(crate) fn alloc_folio(order: Order) -> Option<Pfn> {
-    with(|m| m.alloc(order.raw())).map(Pfn::new)
+    with(|m| m.alloc(order.raw(), false)).map(Pfn::new)
+}
+
+/// A folio for somebody who lets it be moved: it may lie in scratch, where nothing is preserved.
+pub(crate) fn alloc_movable(order: Order) -> Option<Pfn> {
+    with(|m| m.alloc(order.raw(), true)).map(Pfn::new)
 }
 
 /// Frees what [`alloc_folio`] gave, or what was given out.

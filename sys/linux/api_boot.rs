@@ -6,7 +6,7 @@ use kernel::prelude::*;
 
 use super::{early, glue, state, Frame};
 use crate::kho::addr::{Order, PhysAddr};
-use crate::kho::boot::{forget_header, judge_header, judge_subtrees, Handover, Refusal};
+use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
@@ -84,7 +84,10 @@ extern "C" fn kho_memory_init_early() {
         .ok_or(Refusal::FdtChanged)
         .and_then(|fdt| Handover::judge_tree(&fdt, at, &state::SCRATCH));
     match judged {
-        Ok(handover) => *state::HANDOVER.lock() = Some(handover),
+        Ok((handover, subtrees)) => {
+            state::SUBTREES.populate(subtrees);
+            *state::HANDOVER.lock() = Some(handover);
+        }
         Err(why) => {
             pr_err!(
                 "handover at {:#x} refused, booting without it: {why}\n",
@@ -143,8 +146,8 @@ extern "C" fn lu_settle() -> c_int {
 /// Allocators and file systems are there: sets up what will be handed over.
 #[no_mangle]
 extern "C" fn lu_init() -> c_int {
-    if let Some(fdt) = state::incoming_fdt() {
-        judge_subtrees(&fdt);
+    if let (Some(fdt), Some(subtrees)) = (state::incoming_fdt(), state::SUBTREES.as_ref()) {
+        subtrees.report(&fdt);
     }
     if !state::enabled() {
         return 0;
@@ -186,15 +189,14 @@ extern "C" fn lu_init() -> c_int {
 
 /// What the previous kernel said about itself, if it did.
 fn incoming_metadata() -> Option<Metadata> {
-    let fdt = state::incoming_fdt()?;
-    let blob = crate::kho::boot::subtree(&fdt, metadata::NAME).ok()?;
-    // Memory that was not preserved is somebody else's by now.
+    let blob = state::find_subtree(metadata::NAME).ok()?;
+    // It was preserved; it is somebody else's by now if another subtree names it too.
     let waits = match state::INCOMING.lock().as_mut() {
         Some(incoming) => incoming.block_at(blob.data.pfn()).is_some(),
         None => false,
     };
     if !waits {
-        pr_warn!("kexec-metadata not read: it is not preserved\n");
+        pr_warn!("kexec-metadata not read: somebody else has it\n");
         return None;
     }
     let page = Frame::at(PhysAddr::new(

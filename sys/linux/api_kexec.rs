@@ -72,6 +72,18 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
     0
 }
 
+/// The machine is about to jump to the next kernel, or to reboot: whoever preserves memory has done so.
+#[no_mangle]
+extern "C" fn lu_reboot() {
+    if let Some(out) = state::OUTGOING.lock().as_mut() {
+        if out.seal().is_err() {
+            pr_warn!("handed over without a checksum: the FDT is full\n");
+        }
+    }
+    #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
+    super::corrupt::spoil();
+}
+
 /// Finds room for a segment: in scratch and nowhere else.
 ///
 /// # Safety

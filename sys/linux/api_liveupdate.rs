@@ -82,18 +82,12 @@ extern "C" fn lu_luo_start() -> c_int {
 
 /// What the previous kernel left for this one's orchestrator.
 fn left() -> Left {
-    let Some(fdt) = state::incoming_fdt() else {
-        return match state::refused() {
-            true => Left::Lost,
-            false => Left::Nothing,
-        };
-    };
-    match crate::kho::boot::subtree(&fdt, SUBTREE) {
+    match state::find_subtree(SUBTREE) {
         Ok(found) => Left::Root(
             found.data,
             usize::try_from(found.size).unwrap_or(usize::MAX),
         ),
-        Err(ENOENT) => Left::Nothing,
+        Err(ENOENT) if !state::refused() => Left::Nothing,
         Err(_) => Left::Lost,
     }
 }

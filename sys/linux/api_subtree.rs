@@ -8,7 +8,6 @@ use kernel::prelude::*;
 
 use super::{glue, handover, state};
 use crate::kho::addr::PhysAddr;
-use crate::kho::boot::subtree;
 
 /// # Safety
 ///
@@ -41,14 +40,14 @@ unsafe extern "C" fn kho_retrieve_subtree(
     phys: *mut u64,
     size: *mut usize,
 ) -> c_int {
-    let Some(fdt) = state::incoming_fdt() else {
+    if state::handed_over().is_none() {
         return ENOENT.to_errno();
-    };
+    }
     if phys.is_null() {
         return EINVAL.to_errno();
     }
     // SAFETY: By the caller's promise.
-    match subtree(&fdt, unsafe { CStr::from_char_ptr(name) }) {
+    match state::find_subtree(unsafe { CStr::from_char_ptr(name) }) {
         Ok(found) => {
             // SAFETY: By the caller's promise, and they are not null.
             unsafe {

@@ -22,6 +22,9 @@ pub(crate) struct BootSlice<T: FromZeros> {
 // SAFETY: It owns what it points to.
 unsafe impl<T: FromZeros + Send> Send for BootSlice<T> {}
 
+// SAFETY: As above; shared, it is only read.
+unsafe impl<T: FromZeros + Sync> Sync for BootSlice<T> {}
+
 impl<T: FromZeros> BootSlice<T> {
     /// `None` when memory is out or `len` is zero.
     pub(crate) fn new(len: usize) -> Option<Self> {

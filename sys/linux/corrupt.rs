@@ -86,9 +86,8 @@ pub(super) fn spoilt_list() -> Option<&'static [[AtomicU64; 2]]> {
     SPOILT.get(..real.len())
 }
 
-/// The machine is about to jump to the next kernel, or to reboot.
-#[no_mangle]
-extern "C" fn lu_reboot() {
+/// Spoils what is about to be handed over, if that was asked for.
+pub(super) fn spoil() {
     let Some((name, corruption)) = armed() else {
         return;
     };

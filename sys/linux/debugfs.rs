@@ -126,7 +126,7 @@ fn build() -> Result<Tree> {
             GFP_KERNEL,
         )?;
         for name in names(&fdt) {
-            let Ok(found) = crate::kho::boot::subtree(&fdt, name) else {
+            let Ok(found) = state::find_subtree(name) else {
                 continue;
             };
             let blob = Blob {

@@ -12,11 +12,13 @@ use kernel::sync::{global_lock, SetOnce};
 
 use crate::kho::addr::PhysAddr;
 use crate::kho::boot::Handover;
+use crate::kho::fdt::Subtree;
 use crate::kho::incoming::Incoming;
 use crate::kho::metadata::Metadata;
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch::List;
 use crate::kho::scratch_args::Sizing;
+use crate::kho::subtrees::Subtrees;
 use crate::sys::fdt::Blob;
 
 /// Bytes of the FDT that are looked at: the boot protocol hands over a page.
@@ -48,6 +50,9 @@ static SIZING: (AtomicBool, [AtomicU64; 3]) = (
         AtomicU64::new(0),
     ],
 );
+
+/// Which blobs of the handover can be had.
+pub(super) static SUBTREES: SetOnce<Subtrees> = SetOnce::new();
 
 /// Scratch areas of this machine.
 pub(super) static SCRATCH: List = List::new();
@@ -156,6 +161,12 @@ pub(super) fn incoming_fdt() -> Option<Blob<'static>> {
     let blob = Blob::new(bytes);
     blob.check().ok()?;
     Some(blob)
+}
+
+/// A blob of the previous kernel, if its handover is trusted so far and the blob was preserved.
+pub(super) fn find_subtree(name: &CStr) -> Result<Subtree> {
+    let fdt = incoming_fdt().ok_or(ENOENT)?;
+    SUBTREES.as_ref().ok_or(ENOENT)?.find(&fdt, name)
 }
 
 /// Updates since the last cold boot, as the previous kernel said.
