@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::addr::{PageRange, Pfn, PhysAddr};
 use super::scratch_args::Sizing;
 use crate::sys::error::{Result, ENOMEM};
-use crate::sys::{early, log, MAX_NODES, PAGE_SHIFT, SCRATCH_ALIGN};
+use crate::sys::{early, log, Where, MAX_NODES, PAGE_SHIFT, SCRATCH_ALIGN};
 
 /// Bytes of one entry of a handed-over list.
 const ENTRY: usize = 16;
@@ -213,16 +213,16 @@ impl List {
     fn reserve_all(&self, sizing: Sizing) -> Result {
         let (low, global) = match sizing {
             Sizing::Percent(percent) => {
-                let low = scale(early::kernel_bytes(early::Where::Low), percent);
-                let all = scale(early::kernel_bytes(early::Where::Anywhere), percent);
+                let low = scale(early::kernel_bytes(Where::Low), percent);
+                let all = scale(early::kernel_bytes(Where::Anywhere), percent);
                 (low, all.saturating_sub(low))
             }
             Sizing::Bytes { low, global, .. } => (low, global),
         };
-        self.reserve_one(low, early::Where::Low, "low memory (the first number)")?;
-        self.reserve_one(global, early::Where::Anywhere, "global (the second number)")?;
+        self.reserve_one(low, Where::Low, "low memory (the first number)")?;
+        self.reserve_one(global, Where::Anywhere, "global (the second number)")?;
         for node in early::memory_nodes() {
-            let place = early::Where::Node(node);
+            let place = Where::Node(node);
             let bytes = match sizing {
                 Sizing::Percent(percent) => scale(early::kernel_bytes(place), percent),
                 Sizing::Bytes { per_node, .. } => per_node,
@@ -232,7 +232,7 @@ impl List {
         Ok(())
     }
 
-    fn reserve_one(&self, bytes: u64, place: early::Where, what: &str) -> Result {
+    fn reserve_one(&self, bytes: u64, place: Where, what: &str) -> Result {
         let size = bytes
             .checked_next_multiple_of(SCRATCH_ALIGN)
             .ok_or(ENOMEM)?;

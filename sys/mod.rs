@@ -25,5 +25,16 @@ pub(crate) const RELEASE_LEN: usize = 65;
 /// Most NUMA nodes an architecture allows.
 pub(crate) const MAX_NODES: usize = 1024;
 
+/// Where to allocate in early boot.
+#[derive(Clone, Copy)]
+pub(crate) enum Where {
+    /// Below the limit of the architecture's low memory.
+    Low,
+    /// Anywhere.
+    Anywhere,
+    /// On this node.
+    Node(i32),
+}
+
 /// 64-bit words in a page.
 pub(crate) const FRAME_WORDS: usize = 1 << (PAGE_SHIFT - 3);

@@ -5,26 +5,17 @@
 use super::machine::{with, Machine, Owner};
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::error::{Result, EINVAL};
-use crate::sys::{FRAME_WORDS, PAGE_SHIFT};
+use crate::sys::{Where, FRAME_WORDS, PAGE_SHIFT};
 
 /// Frames below this are low memory.
 const LOW_FRAMES: u64 = 1024;
 
-/// Where to allocate.
-#[derive(Clone, Copy)]
-pub(crate) enum Where {
-    Low,
-    Anywhere,
-    Node(i32),
-}
-
-impl Where {
-    fn frames(self, machine: &Machine) -> PageRange {
-        match self {
-            Self::Low => PageRange::new(Pfn::new(0), LOW_FRAMES),
-            Self::Anywhere => PageRange::new(Pfn::new(0), machine.frames()),
-            Self::Node(node) => machine.node_range(node as usize),
-        }
+/// The frames of a place.
+fn within(machine: &Machine, place: Where) -> PageRange {
+    match place {
+        Where::Low => PageRange::new(Pfn::new(0), LOW_FRAMES),
+        Where::Anywhere => PageRange::new(Pfn::new(0), machine.frames()),
+        Where::Node(node) => machine.node_range(node as usize),
     }
 }
 
@@ -63,7 +54,7 @@ pub(crate) fn firmware_says_ram(start: PhysAddr, size: u64) -> bool {
 /// Bytes reserved by this kernel.
 pub(crate) fn kernel_bytes(place: Where) -> u64 {
     with(|m| {
-        let within = place.frames(m);
+        let within = within(m, place);
         (within.start.raw()..within.end.raw().min(m.frames()))
             .filter(|&pfn| m.owner(pfn) == Owner::Boot)
             .count() as u64
@@ -77,7 +68,7 @@ pub(crate) fn memory_nodes() -> impl Iterator<Item = i32> {
 
 pub(crate) fn alloc(size: u64, align: u64, place: Where) -> Option<PhysAddr> {
     let start = with(|m| {
-        let within = place.frames(m);
+        let within = within(m, place);
         m.boot_alloc(size >> PAGE_SHIFT, align >> PAGE_SHIFT, within)
     })?;
     Some(Pfn::new(start).phys())

@@ -12,6 +12,7 @@ use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
 use crate::kho::tree::NodeStore;
 use crate::sys::pages::BuddyNodes;
+use crate::sys::Where;
 
 /// `kho=`.
 #[no_mangle]
@@ -108,7 +109,7 @@ extern "C" fn kho_memory_init() {
         pr_info!("off: this is a crash kernel\n");
         return;
     }
-    state::set_early_bytes(early::kernel_bytes(early::Where::Anywhere));
+    state::set_early_bytes(early::kernel_bytes(Where::Anywhere));
     let mut handover = state::HANDOVER.lock();
     if let Some(tree) = handover.as_mut() {
         match tree.reserve() {

@@ -7,29 +7,17 @@ use core::ptr::NonNull;
 use super::glue;
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::error::{to_result, Result};
-use crate::sys::PAGE_SHIFT;
+use crate::sys::{Where, PAGE_SHIFT};
 
 /// Longest stretch that can be mapped early: half of what early_memremap() has on any architecture.
 const MAX_MAPPED: u64 = 128 << 10;
 
-/// Where to allocate.
-#[derive(Clone, Copy)]
-pub(crate) enum Where {
-    /// Below the limit of the architecture's low memory.
-    Low,
-    /// Anywhere.
-    Anywhere,
-    /// On this node.
-    Node(i32),
-}
-
-impl Where {
-    fn code(self) -> i32 {
-        match self {
-            Self::Low => glue::LU_LOW,
-            Self::Anywhere => glue::LU_ANYWHERE,
-            Self::Node(node) => node,
-        }
+/// A place as the C functions take it.
+fn code(place: Where) -> i32 {
+    match place {
+        Where::Low => glue::LU_LOW,
+        Where::Anywhere => glue::LU_ANYWHERE,
+        Where::Node(node) => node,
     }
 }
 
@@ -81,7 +69,7 @@ pub(crate) fn firmware_says_ram(start: PhysAddr, size: u64) -> bool {
 /// Bytes this kernel has reserved for itself, huge pages aside.
 pub(crate) fn kernel_bytes(place: Where) -> u64 {
     // SAFETY: Early boot.
-    unsafe { glue::lu_kernel_bytes(place.code()) }
+    unsafe { glue::lu_kernel_bytes(code(place)) }
 }
 
 /// Nodes that have memory.
@@ -97,7 +85,7 @@ pub(crate) fn memory_nodes() -> impl Iterator<Item = i32> {
 /// Reserves free memory; `None` when there is none.
 pub(crate) fn alloc(size: u64, align: u64, place: Where) -> Option<PhysAddr> {
     // SAFETY: Early boot.
-    match unsafe { glue::lu_early_alloc(size, align, place.code()) } {
+    match unsafe { glue::lu_early_alloc(size, align, code(place)) } {
         0 => None,
         start => Some(PhysAddr::new(start)),
     }

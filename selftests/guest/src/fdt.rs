@@ -73,6 +73,32 @@ pub fn without_addresses(blob: &[u8]) -> Vec<u8> {
     masked
 }
 
+/// The blob without a property of the root node, as if it had never been there: its name must be the last of the strings, which
+/// is where libfdt puts a new one.
+pub fn without_property(blob: &[u8], name: &str) -> Option<Vec<u8>> {
+    let property = properties(blob)
+        .into_iter()
+        .find(|property| property.node.is_empty() && property.name == name)?;
+    let start = property.value.start - 12;
+    let taken = property.value.end.next_multiple_of(4) - start;
+    let last = [name.as_bytes(), b"\0"].concat();
+    let mut rest = blob.strip_suffix(last.as_slice())?.to_vec();
+    rest.drain(start..start + taken);
+    // Total size, the offset of the strings behind the structure, bytes of strings, bytes of structure.
+    let fewer = [
+        (4, taken + last.len()),
+        (12, taken),
+        (32, last.len()),
+        (36, taken),
+    ];
+    for (at, less) in fewer {
+        let bytes = rest.get_mut(at..at + 4)?;
+        let was = u32::from_be_bytes((&*bytes).try_into().ok()?);
+        bytes.copy_from_slice(&was.checked_sub(less as u32)?.to_be_bytes());
+    }
+    Some(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +136,36 @@ mod tests {
         assert_eq!(value(&masked, "demo", "preserved-data"), Some(&[0; 4][..]));
         let changed = blob.iter().zip(&masked).filter(|(one, other)| one != other);
         assert_eq!(changed.count(), 1);
+    }
+
+    /// What libfdt makes of `sample()` when a property is added to its root node.
+    fn with_property(blob: &[u8]) -> Vec<u8> {
+        let mut blob = blob.to_vec();
+        let strings = blob.len() - 21;
+        let name = (blob.len() - strings) as u32;
+        blob.splice(48..48, words(&[3, 8, name, 7, 7]));
+        blob.extend(b"added\0");
+        for (at, more) in [(4, 26), (12, 20), (32, 6), (36, 20)] {
+            let was = u32::from_be_bytes(blob[at..at + 4].try_into().expect("4 bytes"));
+            blob[at..at + 4].copy_from_slice(&(was + more).to_be_bytes());
+        }
+        blob
+    }
+
+    #[test]
+    fn a_property_goes_as_it_came() {
+        let blob = sample();
+        let more = with_property(&blob);
+        assert_eq!(
+            value(&more, "", "added"),
+            Some(&[0, 0, 0, 7, 0, 0, 0, 7][..])
+        );
+        assert_eq!(value(&more, "demo", "start"), value(&blob, "demo", "start"));
+        assert_eq!(without_property(&more, "added"), Some(blob.clone()));
+        assert_eq!(without_property(&blob, "added"), None);
+        // Not the last one, and not the root's.
+        assert_eq!(without_property(&more, "start"), None);
+        assert_eq!(without_property(&more, "preserved-data"), None);
     }
 
     #[test]

@@ -80,6 +80,12 @@ pub fn update_from(machine: &Machine, outcome: &Outcome, from: usize) -> Vec<Che
             line.is_some_and(|line| line.contains(&wanted)),
             line.map_or(format!("no line \"{wanted}\""), str::to_owned),
         );
+        let changed = outcome.console.find(generation, "metadata was overwritten");
+        check(
+            "the metadata is as it was when it was complete",
+            changed.is_none(),
+            changed.unwrap_or_default().to_owned(),
+        );
     }
     checks
 }
@@ -153,6 +159,14 @@ pub fn flb(outcome: &Outcome, generation: usize) -> Vec<Check> {
         wrong.is_none(),
         wrong.map_or("", String::as_str),
     ));
+    checks
+}
+
+/// All that a machine with memfds and a region hands over arrives in every generation, and so does what `lib/test_kho.c` saved.
+pub fn all_arrived(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
+    let mut checks = update_from(machine, outcome, 1);
+    checks.extend(region(machine, outcome));
+    checks.extend(test_kho(machine, outcome));
     checks
 }
 

@@ -169,7 +169,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "same-bytes",
-        about: "the root FDT that ours hands over is mainline's, byte by byte",
+        about: "the root FDT that ours hands over is mainline's, byte by byte, but for a checksum",
         kernels: &[Ours, Mainline],
         play: updates::same_bytes,
     },
@@ -220,6 +220,12 @@ pub const ALL: &[Scenario] = &[
         about: "a root FDT of an unknown version is refused, and life goes on",
         kernels: &[Ours],
         play: |lab, name| refused::corrupt(lab, name, "version"),
+    },
+    Scenario {
+        name: "overwritten",
+        about: "metadata changed after it was complete: the checksum tells",
+        kernels: &[Debug, Ours],
+        play: refused::overwritten,
     },
     Scenario {
         name: "kho-off",

@@ -7,6 +7,8 @@ use serde_json::json;
 use std::fs;
 
 const KHO: &str = "/sys/kernel/debug/kho";
+/// A property of the root FDT, of kho/checksum.rs.
+const CHECKSUM: &str = "rust-kho,checksum";
 
 /// One check a file or folder; `areas` is the number of scratch areas there must be.
 pub fn check(generation: u64, areas: usize) -> Result<()> {
@@ -48,10 +50,13 @@ pub fn check(generation: u64, areas: usize) -> Result<()> {
         blob.starts_with(&fdt::MAGIC),
         format!("{} bytes", blob.len()),
     );
-    let hex: String = fdt::without_addresses(&blob)
+    // Ours adds a checksum right before the jump. All else must be mainline's.
+    let plain = fdt::without_property(&blob, CHECKSUM);
+    let checksum = plain.is_some();
+    let hex: String = fdt::without_addresses(&plain.unwrap_or(blob))
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    event::send("root", json!({"hex": hex}));
+    event::send("root", json!({"hex": hex, "checksum": checksum}));
     Ok(())
 }

@@ -27,11 +27,7 @@ pub fn update(lab: &Lab, name: &str) -> Result<Played> {
     let alive = ["KernelAddressSanitizer initialized"];
     let name = "the address sanitizer is at work";
     played.checks.push(check::says(&outcome, 0, name, &alive));
-    played
-        .checks
-        .extend(check::update_from(&machine, &outcome, 1));
-    played.checks.extend(check::region(&machine, &outcome));
-    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.extend(check::all_arrived(&machine, &outcome));
     Ok(played)
 }
 

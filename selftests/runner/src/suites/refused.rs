@@ -7,7 +7,7 @@ use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use crate::qemu;
 use anyhow::Result;
-use Which::Ours;
+use Which::{Debug, Ours};
 
 /// The second kernel gets a damaged root FDT, boots without it, and then updates to a third one cleanly.
 pub fn corrupt(lab: &Lab, name: &str, damage: &str) -> Result<Played> {
@@ -32,6 +32,30 @@ pub fn corrupt(lab: &Lab, name: &str, damage: &str) -> Result<Played> {
     played
         .checks
         .extend(check::update_from(&machine, &outcome, 2));
+    Ok(played)
+}
+
+/// The FDT is changed after its checksum was made: that is said, and costs no more than the change itself.
+pub fn overwritten(lab: &Lab, name: &str) -> Result<Played> {
+    let machine =
+        Machine::new(name, "hostile", Debug, &[Ours, Ours]).word("lu.damage=wild-subtree");
+    let (mut played, outcome) = run(lab, &machine)?;
+    let texts = ["metadata was overwritten after it was complete"];
+    let says = |generation, name: &str| check::says(&outcome, generation, name, &texts);
+    played.checks.push(says(
+        1,
+        "the second kernel says that metadata was overwritten",
+    ));
+    let third = says(2, "the third kernel has nothing to say");
+    played
+        .checks
+        .push(Check::new(third.name, !third.passed, ""));
+    let first = outcome.event(1, "first");
+    played.checks.push(Check::new(
+        "the handover is taken all the same",
+        first.is_some_and(|event| event.ok("taken")),
+        "",
+    ));
     Ok(played)
 }
 

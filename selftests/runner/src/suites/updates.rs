@@ -16,11 +16,7 @@ pub fn pair(lab: &Lab, name: &str, from: Which, to: Which) -> Result<Played> {
         .memfds(2, 32)
         .region();
     let (mut played, outcome) = run(lab, &machine)?;
-    played
-        .checks
-        .extend(check::update_from(&machine, &outcome, 1));
-    played.checks.extend(check::region(&machine, &outcome));
-    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.extend(check::all_arrived(&machine, &outcome));
     // Bound to the memfds.
     played.checks.extend(check::flb(&outcome, 1));
     Ok(played)
@@ -61,11 +57,17 @@ pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
         let (played, outcome) = run(lab, &machine)?;
         all.checks.extend(played.checks);
         all.logs.extend(played.logs);
-        roots.push(
-            outcome
-                .event(1, "root")
-                .map_or(String::new(), |event| event.text("hex").to_owned()),
-        );
+        let root = outcome.event(1, "root");
+        roots.push(root.map_or(String::new(), |event| event.text("hex").to_owned()));
+        let has = root.is_some_and(|event| event.ok("checksum"));
+        all.checks.push(Check::new(
+            match from {
+                Ours => "ours hands over a checksum",
+                _ => "mainline hands over none",
+            },
+            has == (from == Ours),
+            "",
+        ));
     }
     let same = roots
         .windows(2)
@@ -75,7 +77,7 @@ pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
         false => roots.join(" against mainline's "),
     };
     all.checks.push(Check::new(
-        "the root FDT has mainline's bytes",
+        "the root FDT has mainline's bytes, the checksum aside",
         same,
         detail,
     ));
@@ -88,11 +90,7 @@ pub fn there_and_back(lab: &Lab, name: &str) -> Result<Played> {
         .memfds(2, 16)
         .region();
     let (mut played, outcome) = run(lab, &machine)?;
-    played
-        .checks
-        .extend(check::update_from(&machine, &outcome, 1));
-    played.checks.extend(check::region(&machine, &outcome));
-    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.extend(check::all_arrived(&machine, &outcome));
     Ok(played)
 }
 
@@ -104,11 +102,7 @@ pub fn three(lab: &Lab, name: &str) -> Result<Played> {
         .memfds(1, 64)
         .region();
     let (mut played, outcome) = run(lab, &machine)?;
-    played
-        .checks
-        .extend(check::update_from(&machine, &outcome, 1));
-    played.checks.extend(check::region(&machine, &outcome));
-    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.extend(check::all_arrived(&machine, &outcome));
     played.checks.push(same(&outcome, "boot MemTotal", 0));
     played
         .checks
@@ -251,11 +245,7 @@ pub fn debug(lab: &Lab, name: &str) -> Result<Played> {
         .checks
         .push(check::says(&outcome, 0, "lockdep is at work", &alive));
     played.checks.extend(super::boots::selftest_cases(&outcome));
-    played
-        .checks
-        .extend(check::update_from(&machine, &outcome, 1));
-    played.checks.extend(check::region(&machine, &outcome));
-    played.checks.extend(check::test_kho(&machine, &outcome));
+    played.checks.extend(check::all_arrived(&machine, &outcome));
     Ok(played)
 }
 
