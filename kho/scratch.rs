@@ -181,7 +181,11 @@ impl List {
             && PhysAddr::new(area.size).is_page_aligned()
             && area.start.raw().checked_add(area.size).is_some();
         Some(if area.size == 0 {
-            Ok(area)
+            // Wherever it says it is: it is nowhere, and touches nothing.
+            Ok(Area {
+                start: PhysAddr::new(0),
+                size: 0,
+            })
         } else if !whole {
             Err(BadList::Bounds(area.start))
         } else if !early::firmware_says_ram(area.start, area.size) {

@@ -145,6 +145,29 @@ fn wrong_scratch_lists() {
     }
 }
 
+#[test]
+fn an_empty_scratch_area_is_nowhere() {
+    let middle = PhysAddr::new(0x100_0000 + 3);
+    for at in [middle, PhysAddr::new(1 << 60), PhysAddr::new(u64::MAX)] {
+        for spoilt in [false, true] {
+            let (handed, root) = handover();
+            assert_eq!(peek(handed.list, 5), 0, "the third area is empty");
+            poke(handed.list, 4, at.raw());
+            if spoilt {
+                poke(root, used_slot(root), 1 << 40);
+                assert!(matches!(refused(handed), Refusal::Node(_)));
+                continue;
+            }
+            let (mut kernel, why) = Kernel::warm(handed);
+            assert!(why.is_none(), "{at:?}: {why:?}");
+            let around = PageRange::new(Pfn::new(middle.pfn().raw() - 1), 3);
+            assert!(!with(|m| m.in_scratch(middle.pfn().raw())));
+            kernel.out.preserve_pages(around).expect("it is no scratch");
+            kernel.out.unpreserve_pages(around);
+        }
+    }
+}
+
 /// First slot of a node that is used.
 fn used_slot(node: PhysAddr) -> usize {
     (0..512).find(|&i| peek(node, i) != 0).expect("not empty")
