@@ -22,6 +22,9 @@ const ZERO_WORDS: usize = 251;
 /// Of bits in words that are not, one in so many.
 const USED_WORDS: usize = 5;
 
+/// Of all flips, one in so many says how far it has come.
+const PROGRESS: usize = 20_000;
+
 /// What flips of one kind of page cost.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -116,7 +119,17 @@ fn each_bit() {
     let next = AtomicUsize::new(0);
     let worker = || {
         let mut counts = BTreeMap::<Kind, Counts>::new();
-        while let Some(&(page, bit)) = flips.get(next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(&(page, bit)) = flips.get(number) else {
+                break;
+            };
+            if all && number % PROGRESS == 0 {
+                println!(
+                    "{number} of {} flips, {counts:?} by one thread",
+                    flips.len()
+                );
+            }
             let found = flip(sample, page, bit);
             counts.entry(page.kind).or_default().add(&found);
         }
