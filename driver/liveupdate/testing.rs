@@ -6,6 +6,7 @@
 //! table of functions that LUO has. Instead of a kexec, the live state is leaked, as a kexec would
 //! lose it, and [`Preserved`] memory can be taken by its handle in the kernel that preserved it.
 //! What a handler preserves by other means cannot. Neither FLBs nor other handlers are involved.
+//! If the live state holds a file, that is leaked with it: a module whose tests did so stays loaded.
 //!
 //! [`Preserved`]: super::Preserved
 
