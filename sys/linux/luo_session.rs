@@ -160,7 +160,7 @@ unsafe extern "C" fn unlocked_ioctl(
 ) -> c_long {
     // SAFETY: By the caller's promise; the session is there until `release`.
     let session = unsafe { &*(*file).private_data.cast::<Session>() };
-    match session.ioctl(cmd, arg as usize) {
+    match session.ioctl(cmd, arg) {
         Ok(()) => 0,
         Err(err) => err.to_errno() as c_long,
     }
