@@ -59,7 +59,7 @@ fn machine(name: &str, damage: &str, receiver: Which) -> Machine {
         &[receiver, Ours],
     )
     .word(&format!("lu.damage={damage}"))
-    .timeout(60);
+    .timeout(120);
     match damage {
         // The decompressor trusts the list.
         "scratch-past-ram" => machine.word("nokaslr"),
