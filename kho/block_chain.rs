@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Blocks that arrived: a chain is claimed while it is walked, so that nothing is read that was not
-//! preserved and a chain that meets itself ends there. It is given back whole or kept whole.
+//! preserved and a chain that meets itself ends there. Then all of it is put back.
+//!
+//! To have read a page is not to own it: a link that is wrong may lead into somebody's memory that
+//! looks like a block. So [`Blocks`] are freed last, once everybody who owns something has had the
+//! chance to ask for it; what was asked for is not freed. (A chain that is cut short cannot be told
+//! from one that is short, unless its owner knows how many records there should be.)
 
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -37,8 +42,7 @@ impl log::Display for Fault {
     }
 }
 
-/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back to
-/// wait, for ever if nobody asks again: what a broken chain names may be somebody else's.
+/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back.
 pub(crate) struct Chain {
     blocks: KVVec<Frame>,
     pub(crate) fault: Option<Fault>,
@@ -90,10 +94,41 @@ impl Chain {
         })
     }
 
-    /// Gives the blocks to the page allocator.
-    pub(crate) fn release(mut self) {
-        while let Some(frame) = self.blocks.pop() {
-            free_claimed(frame);
+    /// Puts the blocks back, but remembers them.
+    pub(crate) fn into_blocks(mut self) -> Blocks {
+        let blocks = core::mem::replace(&mut self.blocks, KVVec::new());
+        blocks.iter().for_each(|frame| put_back(*frame));
+        Blocks(blocks)
+    }
+}
+
+/// Pages that were read and wait, for ever unless they are freed.
+pub(crate) struct Blocks(KVVec<Frame>);
+
+impl Blocks {
+    pub(crate) const fn none() -> Self {
+        Self(KVVec::new())
+    }
+
+    /// Adds a page that was read and waits.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn add(&mut self, page: Frame) -> Result {
+        Ok(self.0.push(page, GFP_KERNEL)?)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Frame> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Gives those that nobody has asked for to the page allocator.
+    pub(crate) fn free(&mut self) {
+        while let Some(frame) = self.0.pop() {
+            if let Some(frame) = claim_page(frame.phys()) {
+                free_claimed(frame);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Who is preserved: a file has one owner, whichever descriptor and session it comes by.
 
 use super::ioctl::Side;
-use crate::sys::alloc::{Arc, RBTree, GFP_KERNEL};
+use crate::sys::alloc::{Arc, RBTree, RBTreeNodeReservation, GFP_KERNEL};
 use crate::sys::error::{Result, EBUSY};
 use crate::sys::lock::{locked, Locked};
 
@@ -25,6 +25,18 @@ impl Ids {
     }
 }
 
+/// Memory for a claim, for whoever learns the identity when it is too late to fail.
+pub(crate) struct Room(RBTreeNodeReservation<u64, Side>);
+
+impl Room {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(RBTreeNodeReservation::new(GFP_KERNEL)?))
+    }
+}
+
 /// The right to be the owner of a file, given up when dropped.
 pub(crate) struct Claim {
     ids: Arc<Ids>,
@@ -34,13 +46,13 @@ pub(crate) struct Claim {
 impl Claim {
     /// # Errors
     ///
-    /// [`EBUSY`] if the file has an owner, `ENOMEM`.
-    pub(crate) fn new(ids: &Arc<Ids>, id: u64, side: Side) -> Result<Self> {
+    /// [`EBUSY`] if the file has an owner.
+    pub(crate) fn new(ids: &Arc<Ids>, room: Room, id: u64, side: Side) -> Result<Self> {
         let mut taken = ids.0.lock();
         if taken.get(&id).is_some() {
             return Err(EBUSY);
         }
-        taken.try_create_and_insert(id, side, GFP_KERNEL)?;
+        taken.insert(room.0.into_node(id, side));
         let ids = ids.clone();
         Ok(Self { ids, id })
     }

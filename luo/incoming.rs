@@ -3,17 +3,20 @@
 //! Sessions that arrived. The list is read once, at boot; a session's files are read when it is
 //! retrieved. What is wrong with one session costs that one: it stays where it is, out of reach and
 //! out of use.
+//!
+//! The pages of all this are freed after the last session is closed, if nothing was damaged: until
+//! then each may turn out to be the memory of a file that a wrong link has led into.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::drivers::{Driver, Drivers};
 use super::flb;
 use super::format::{FileSer, SessionSer};
-use super::ids::{Claim, Ids};
+use super::ids::{Claim, Ids, Room};
 use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
-use crate::kho::block_chain::Chain;
+use crate::kho::block_chain::{Blocks, Chain};
 use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
 use crate::sys::driver::{file_bytes, File};
 use crate::sys::error::{Error, Result, EBADMSG, EBUSY, EINVAL, EJUKEBOX, ENODEV, ENOENT, ENOMEM};
@@ -63,8 +66,8 @@ enum State {
     Held(Files),
     /// Somebody has it open.
     Open(Files),
-    /// Closed, and finished.
-    Gone,
+    /// Closed, and finished. What it was read from is still there.
+    Gone(Blocks),
     /// Cannot be read.
     Damaged,
 }
@@ -79,6 +82,7 @@ enum NotRead {
 struct Files {
     list: KVVec<Arrived>,
     tokens: KVVec<(u64, usize)>,
+    blocks: Blocks,
 }
 
 /// A session that arrived.
@@ -117,8 +121,10 @@ const SAID: u32 = 16;
 /// All of them, sorted by name.
 pub(crate) struct Sessions {
     list: KVVec<Arc<Session>>,
-    /// Whether the previous kernel's list could not be read to its end.
+    /// Whether there may have been more than is in the list.
     damaged: bool,
+    /// What the list was read from.
+    blocks: Option<Locked<Blocks>>,
 }
 
 impl Sessions {
@@ -127,6 +133,7 @@ impl Sessions {
         Self {
             list: KVVec::new(),
             damaged: false,
+            blocks: None,
         }
     }
 
@@ -135,16 +142,19 @@ impl Sessions {
         Self {
             list: KVVec::new(),
             damaged: true,
+            blocks: None,
         }
     }
 
-    /// Reads the list that begins at `head`. `trouble` is told of each fault.
+    /// Reads the list that begins at `head`. `trouble` is told of each fault. `read` are pages that
+    /// were read before.
     ///
     /// # Errors
     ///
     /// `ENOMEM`; nothing has changed then.
     pub(crate) fn read(
         head: PhysAddr,
+        read: Blocks,
         mut trouble: impl FnMut(core::fmt::Arguments<'_>),
     ) -> Result<Self> {
         let chain = Chain::claim::<SessionSer>(head)?;
@@ -180,11 +190,32 @@ impl Sessions {
                 list.len()
             ));
         }
-        let damaged = faults > 0;
-        if !damaged {
-            chain.release();
+        let mut blocks = chain.into_blocks();
+        refuse_shared(&list, &blocks, trouble)?;
+        for page in read.iter() {
+            blocks.add(page)?;
         }
-        Ok(Self { list, damaged })
+        Ok(Self {
+            list,
+            damaged: faults > 0,
+            blocks: Some(locked!(blocks, "luo_blocks")?),
+        })
+    }
+
+    /// Frees what all was read from, once every session is closed and if none was damaged.
+    pub(crate) fn free_blocks(&self) {
+        let finished = |s: &Arc<Session>| s.shown.state.load(Ordering::Relaxed) == FINISHED;
+        if self.damaged || !self.list.iter().all(finished) {
+            return;
+        }
+        for session in self.list.iter() {
+            if let State::Gone(blocks) = &mut *session.state.lock() {
+                blocks.free();
+            }
+        }
+        if let Some(blocks) = &self.blocks {
+            blocks.lock().free();
+        }
     }
 
     /// # Errors
@@ -212,6 +243,42 @@ impl Sessions {
             .filter(|state| matches!(*state, WAITING | OPEN))
             .count()
     }
+}
+
+/// Finds files that are listed by two sessions, or that are where the list itself is. Nobody knows
+/// whose they are: who had them finished might give up another one's, so the sessions are refused.
+fn refuse_shared(
+    list: &[Arc<Session>],
+    blocks: &Blocks,
+    mut trouble: impl FnMut(core::fmt::Arguments<'_>),
+) -> Result {
+    let mut heads: KVVec<(u64, usize)> = KVVec::new();
+    for (index, session) in list.iter().enumerate() {
+        if session.record.files != 0 {
+            heads.push((session.record.files, index), GFP_KERNEL)?;
+        }
+    }
+    heads.sort_unstable();
+    for block in blocks.iter() {
+        let at = block.phys().raw();
+        if heads.binary_search_by_key(&at, |(head, _)| *head).is_ok() {
+            trouble(log::fmt!(
+                "the list of sessions and one of them both have a block at {at:#x}"
+            ));
+        }
+    }
+    let next = heads.iter().skip(1);
+    for ((at, first), (_, second)) in heads.iter().zip(next).filter(|(a, b)| a.0 == b.0) {
+        for session in [first, second].into_iter().filter_map(|i| list.get(*i)) {
+            *session.state.lock() = State::Damaged;
+            session.show(DAMAGED);
+            trouble(log::fmt!(
+                "session {} is damaged, and is kept out of use: another one has its files at {at:#x}",
+                session.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Keeps the first session of each name in a sorted list, and tells of the others.
@@ -256,7 +323,7 @@ impl Session {
     /// damaged, `ENOMEM`, after which it can be tried again.
     pub(crate) fn open(&self, trouble: impl FnMut(core::fmt::Arguments<'_>)) -> Result {
         let mut state = self.state.lock();
-        let files = match core::mem::replace(&mut *state, State::Gone) {
+        let files = match core::mem::replace(&mut *state, State::Unread) {
             State::Held(files) => Ok(files),
             State::Unread => match Chain::claim::<FileSer>(PhysAddr::new(self.record.files)) {
                 Ok(chain) => self.read(chain, trouble),
@@ -267,7 +334,10 @@ impl Session {
             },
             State::Claimed(chain) => self.read(chain, trouble),
             State::Damaged => Err(NotRead::Damaged),
-            State::Gone => return Err(ENOENT),
+            State::Gone(blocks) => {
+                *state = State::Gone(blocks);
+                return Err(ENOENT);
+            }
             State::Open(files) => {
                 *state = State::Open(files);
                 return Err(EINVAL);
@@ -294,13 +364,16 @@ impl Session {
     /// Undoes [`Self::open`] for a user who did not get it.
     pub(crate) fn unopen(&self) {
         let mut state = self.state.lock();
-        if let State::Open(files) = core::mem::replace(&mut *state, State::Gone) {
-            *state = State::Held(files);
-            self.show(WAITING);
+        match core::mem::replace(&mut *state, State::Unread) {
+            State::Open(files) => {
+                *state = State::Held(files);
+                self.show(WAITING);
+            }
+            other => *state = other,
         }
     }
 
-    /// Reads the files in the blocks of a chain, and gives the blocks back.
+    /// Reads the files in the blocks of a chain.
     fn read(
         &self,
         chain: Chain,
@@ -312,8 +385,8 @@ impl Session {
                 self.name
             ))
         }) {
-            Ok(files) => {
-                chain.release();
+            Ok(mut files) => {
+                files.blocks = chain.into_blocks();
                 Ok(files)
             }
             Err(ENOMEM) => Err(NotRead::NoMemory(chain)),
@@ -357,9 +430,11 @@ impl Session {
             );
             return Err(ENODEV);
         };
+        // Once the handler has restored the file, there is no way back.
+        let room = Room::new()?;
         match driver.ops.retrieve(data) {
             Ok(file) => {
-                let claim = Claim::new(ids, driver.ops.id(&file), Side::Incoming);
+                let claim = Claim::new(ids, room, driver.ops.id(&file), Side::Incoming);
                 if let Err(err) = &claim {
                     log::pr_warn!(
                         "luo: session {}: the file with token {token:#x} may be preserved again before it is finished: {err:?}\n",
@@ -415,11 +490,16 @@ impl Session {
     /// retrieved again. A file that has no handler even now is given up.
     pub(crate) fn close(&self, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) {
         let mut state = self.state.lock();
-        let State::Open(mut files) = core::mem::replace(&mut *state, State::Gone) else {
-            return;
+        let mut files = match core::mem::replace(&mut *state, State::Unread) {
+            State::Open(files) => files,
+            other => {
+                *state = other;
+                return;
+            }
         };
         if files.can_finish(drivers).is_ok() {
             self.finish_files(&mut files, drivers, flbs);
+            *state = State::Gone(files.blocks);
         } else {
             log::pr_warn!(
                 "luo: session {} was closed but cannot be finished yet; retrieve it again\n",
@@ -495,6 +575,7 @@ impl Files {
         let mut files = Self {
             list: KVVec::new(),
             tokens: KVVec::new(),
+            blocks: Blocks::none(),
         };
         if let Some(fault) = chain.fault {
             wrong(log::fmt!("{fault}"));

@@ -111,7 +111,9 @@ impl Luo {
             Ok(left) => {
                 self.number = left.number;
                 self.flbs = left.flbs;
-                self.arrived = incoming::Sessions::read(left.sessions, |what| self.damage(what))?;
+                self.arrived =
+                    incoming::Sessions::read(left.sessions, left.blocks, |what| self.damage(what))?;
+                self.free_blocks();
             }
             Err(why) => self.lost(log::fmt!("{why}")),
         }
@@ -227,6 +229,15 @@ impl Luo {
     /// See [`incoming::Session::close`].
     pub(crate) fn close_incoming(&self, _: &Operating<'_>, session: &incoming::Session) {
         session.close(&self.drivers, self.flb_table());
+        self.free_blocks();
+    }
+
+    /// Frees what was read once all who own something of what arrived have had it. Where something
+    /// is damaged, nobody knows who that is.
+    fn free_blocks(&self) {
+        if !matches!(self.flbs, Err(EBADMSG)) {
+            self.arrived.free_blocks();
+        }
     }
 
     fn flb_table(&self) -> flb::Table<'_> {

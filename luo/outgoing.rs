@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use super::drivers::{of_file, Drivers};
 use super::flb::Uses;
 use super::format::{FileSer, SessionSer};
-use super::ids::{Claim, Ids};
+use super::ids::{Claim, Ids, Room};
 use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
@@ -180,7 +180,7 @@ impl Files {
         let file = file()?;
         let driver = of_file(drivers, &file)?;
         let ops = driver.ops;
-        let claim = Claim::new(ids, ops.id(&file), Side::Outgoing)?;
+        let claim = Claim::new(ids, Room::new()?, ops.id(&file), Side::Outgoing)?;
         let needed = drivers.lock().flbs_of(&driver)?;
         let uses = Uses::new(needed)?;
         // All that is needed, before anything is preserved.

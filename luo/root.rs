@@ -7,7 +7,7 @@ use super::flb::{self, Arrived};
 use super::format::{FlbHeaderSer, FlbSer, LuoSer, COMPATIBLE, FLB_PAGES, MAX_FLBS, SUBTREE};
 use super::text::{escape, Compatible};
 use crate::kho::addr::PhysAddr;
-use crate::kho::block_chain::{claim_page, free_claimed, put_back};
+use crate::kho::block_chain::{claim_page, put_back, Blocks};
 use crate::kho::page::PreservedPage;
 use crate::kho::words;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
@@ -96,6 +96,8 @@ pub(crate) struct Left {
     /// First block of sessions, or zero.
     pub(crate) sessions: PhysAddr,
     pub(crate) flbs: Result<KVVec<Arrived>>,
+    /// The page that the table was read from.
+    pub(crate) blocks: Blocks,
 }
 
 /// Why the root was not read.
@@ -141,15 +143,19 @@ pub(crate) fn read(
     }
     // It stays where it is, out of use: it can be asked for by its name, as any subtree.
     put_back(page);
+    let mut blocks = Blocks::none();
+    let flbs = read_flbs(PhysAddr::new(record.flbs), &mut blocks, trouble);
     Ok(Left {
         number: record.number,
         sessions: PhysAddr::new(record.sessions),
-        flbs: read_flbs(PhysAddr::new(record.flbs), trouble),
+        flbs,
+        blocks,
     })
 }
 
 fn read_flbs(
     at: PhysAddr,
+    blocks: &mut Blocks,
     mut trouble: impl FnMut(core::fmt::Arguments<'_>),
 ) -> Result<KVVec<Arrived>> {
     if at.raw() == 0 {
@@ -172,13 +178,10 @@ fn read_flbs(
         return Err(EBADMSG);
     }
     let read = read_entries(page, count, &mut trouble);
-    match read {
-        Err(err) => {
-            put_back(page);
-            trouble(log::fmt!("there was no memory to read the table of FLBs"));
-            return Err(err);
-        }
-        Ok(_) => free_claimed(page),
+    put_back(page);
+    let read = read.and_then(|list| blocks.add(page).map(|()| list));
+    if read.is_err() {
+        trouble(log::fmt!("there was no memory to read the table of FLBs"));
     }
     read
 }

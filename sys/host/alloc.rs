@@ -4,6 +4,7 @@
 //! demand: each allocation counts as one of the simulated machine's.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::machine::with;
@@ -141,6 +142,13 @@ impl<K: Ord, V> RBTree<K, V> {
         Ok(self.0.insert(key, value))
     }
 
+    /// Returns the node that it takes the place of.
+    pub(crate) fn insert(&mut self, node: RBTreeNode<K, V>) -> Option<RBTreeNode<K, V>> {
+        let old = self.0.remove_entry(&node.0);
+        self.0.insert(node.0, node.1);
+        old.map(|(key, value)| RBTreeNode(key, value))
+    }
+
     pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
         self.0.remove(key)
     }
@@ -154,6 +162,23 @@ impl<K: Ord, V> RBTree<K, V> {
         })
     }
 }
+
+/// Memory for a node of a [`RBTree`].
+pub(crate) struct RBTreeNodeReservation<K, V>(PhantomData<(K, V)>);
+
+impl<K, V> RBTreeNodeReservation<K, V> {
+    pub(crate) fn new(_: Flags) -> Result<Self, AllocError> {
+        ask()?;
+        Ok(Self(PhantomData))
+    }
+
+    pub(crate) fn into_node(self, key: K, value: V) -> RBTreeNode<K, V> {
+        RBTreeNode(key, value)
+    }
+}
+
+/// A node that is in no tree.
+pub(crate) struct RBTreeNode<K, V>(K, V);
 
 /// A place in a [`RBTree`].
 pub(crate) struct Cursor<'a, K, V> {

@@ -39,6 +39,7 @@ impl Frame {
         }
         with(|m| {
             m.check_access(self.0, false);
+            m.work += 1;
             m.peek(self.phys(), index)
         })
     }
@@ -48,6 +49,7 @@ impl Frame {
         if index < FRAME_WORDS {
             with(|m| {
                 m.check_access(self.0, true);
+                m.work += 1;
                 m.poke(self.phys(), index, value);
             });
         }

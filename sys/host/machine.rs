@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     /// has yet to find that out may read free memory, and finds poison there.
     pub(crate) hostile: bool,
     allocations: u64,
+    /// Words read and written, and allocations, since somebody took the count.
+    pub(crate) work: u64,
     pub(crate) faults: Faults,
     /// Where the next search for free frames starts.
     next: u64,
@@ -130,6 +132,7 @@ impl Machine {
             slab: true,
             hostile: false,
             allocations: 0,
+            work: 0,
             faults: Faults::default(),
             next: config.hole,
             log: Vec::new(),
@@ -291,6 +294,7 @@ impl Machine {
     pub(crate) fn fails(&mut self, pages: u64) -> bool {
         let number = self.allocations;
         self.allocations += 1;
+        self.work += 1;
         let fails = self.faults.hit(number, pages);
         if fails {
             self.note("failed allocation", 0, pages);

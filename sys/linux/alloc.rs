@@ -4,5 +4,5 @@
 
 pub(crate) use kernel::alloc::KVVec;
 pub(crate) use kernel::prelude::GFP_KERNEL;
-pub(crate) use kernel::rbtree::RBTree;
+pub(crate) use kernel::rbtree::{RBTree, RBTreeNodeReservation};
 pub(crate) use kernel::sync::Arc;
