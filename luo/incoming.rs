@@ -7,7 +7,7 @@
 //! The pages of all this are freed after the last session is closed, if nothing was damaged: until
 //! then each may turn out to be the memory of a file that a wrong link has led into.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::drivers::{Driver, Drivers};
 use super::flb;
@@ -125,6 +125,8 @@ pub(crate) struct Sessions {
     damaged: bool,
     /// What the list was read from.
     blocks: Option<Locked<Blocks>>,
+    /// Sessions that nobody has closed.
+    unclosed: AtomicUsize,
 }
 
 impl Sessions {
@@ -134,6 +136,7 @@ impl Sessions {
             list: KVVec::new(),
             damaged: false,
             blocks: None,
+            unclosed: AtomicUsize::new(0),
         }
     }
 
@@ -143,6 +146,7 @@ impl Sessions {
             list: KVVec::new(),
             damaged: true,
             blocks: None,
+            unclosed: AtomicUsize::new(0),
         }
     }
 
@@ -196,16 +200,21 @@ impl Sessions {
             blocks.add(page)?;
         }
         Ok(Self {
+            unclosed: AtomicUsize::new(list.len()),
             list,
             damaged: faults > 0,
             blocks: Some(locked!(blocks, "luo_blocks")?),
         })
     }
 
-    /// Frees what all was read from, once every session is closed and if none was damaged.
+    /// A session was closed, and will not be opened again. True for the last.
+    pub(crate) fn closed(&self) -> bool {
+        self.unclosed.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    /// Frees what all was read from, if nothing was damaged. Every session is closed.
     pub(crate) fn free_blocks(&self) {
-        let finished = |s: &Arc<Session>| s.shown.state.load(Ordering::Relaxed) == FINISHED;
-        if self.damaged || !self.list.iter().all(finished) {
+        if self.damaged {
             return;
         }
         for session in self.list.iter() {
@@ -487,19 +496,21 @@ impl Session {
     }
 
     /// The user who had it open is gone: finishes it, or, if that cannot be, keeps it to be
-    /// retrieved again. A file that has no handler even now is given up.
-    pub(crate) fn close(&self, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) {
+    /// retrieved again. A file that has no handler even now is given up. Returns whether it is
+    /// finished.
+    pub(crate) fn close(&self, drivers: &Locked<Drivers>, flbs: flb::Table<'_>) -> bool {
         let mut state = self.state.lock();
         let mut files = match core::mem::replace(&mut *state, State::Unread) {
             State::Open(files) => files,
             other => {
                 *state = other;
-                return;
+                return false;
             }
         };
         if files.can_finish(drivers).is_ok() {
             self.finish_files(&mut files, drivers, flbs);
             *state = State::Gone(files.blocks);
+            true
         } else {
             log::pr_warn!(
                 "luo: session {} was closed but cannot be finished yet; retrieve it again\n",
@@ -507,6 +518,7 @@ impl Session {
             );
             *state = State::Held(files);
             self.show(WAITING);
+            false
         }
     }
 

@@ -113,7 +113,9 @@ impl Luo {
                 self.flbs = left.flbs;
                 self.arrived =
                     incoming::Sessions::read(left.sessions, left.blocks, |what| self.damage(what))?;
-                self.free_blocks();
+                if self.arrived.list().is_empty() {
+                    self.free_blocks();
+                }
             }
             Err(why) => self.lost(log::fmt!("{why}")),
         }
@@ -228,8 +230,9 @@ impl Luo {
 
     /// See [`incoming::Session::close`].
     pub(crate) fn close_incoming(&self, _: &Operating<'_>, session: &incoming::Session) {
-        session.close(&self.drivers, self.flb_table());
-        self.free_blocks();
+        if session.close(&self.drivers, self.flb_table()) && self.arrived.closed() {
+            self.free_blocks();
+        }
     }
 
     /// Frees what was read once all who own something of what arrived have had it. Where something

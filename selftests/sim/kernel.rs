@@ -10,10 +10,12 @@ use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::fdt::Subtree;
 use crate::kho::incoming::Incoming;
+use crate::kho::key::{order_of, pfn_of};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch::List;
 use crate::kho::scratch_args::Sizing;
 use crate::kho::subtrees::Subtrees;
+use crate::kho::tree::Tree;
 use crate::kho::vmalloc::{Area, Chain, Descriptor};
 use crate::sys::error::{Result, EINVAL, ENOENT};
 use crate::sys::fdt::Blob;
@@ -75,11 +77,7 @@ impl Kernel {
 
     /// Frames of the outgoing tree's nodes.
     pub(crate) fn nodes(&self) -> Vec<u64> {
-        let root = self.tree_root();
-        crate::kho::tree::Tree::at(root)
-            .nodes(|_| true)
-            .map(|node| node.expect("own tree").pfn().raw())
-            .collect()
+        nodes(&self.out)
     }
 
     /// Frames of the incoming tree's nodes.
@@ -88,13 +86,6 @@ impl Kernel {
         nodes
             .map(|node| node.expect("a judged tree").pfn().raw())
             .collect()
-    }
-
-    fn tree_root(&self) -> Frame {
-        let page = self.out.fdt().expect("made at boot").page().frame();
-        let bytes = frame_bytes(page);
-        let root = crate::kho::fdt::memory_map(&Blob::new(&bytes)).expect("own FDT");
-        Frame::at(root).expect("own root")
     }
 
     /// Puts the scratch list where the next kernel finds it, and replaces this kernel. `preserved`
@@ -228,6 +219,34 @@ impl Kernel {
         }
         Ok(blocks)
     }
+}
+
+fn tree(out: &Outgoing) -> Tree {
+    let page = out.fdt().expect("made at boot").page().frame();
+    let bytes = frame_bytes(page);
+    let root = crate::kho::fdt::memory_map(&Blob::new(&bytes)).expect("own FDT");
+    Tree::at(Frame::at(root).expect("own root"))
+}
+
+/// Frames of an outgoing tree's nodes.
+pub(crate) fn nodes(out: &Outgoing) -> Vec<u64> {
+    tree(out)
+        .nodes(|_| true)
+        .map(|node| node.expect("own tree").pfn().raw())
+        .collect()
+}
+
+/// Frames that an outgoing tree says are preserved.
+pub(crate) fn preserved(out: &Outgoing) -> Vec<u64> {
+    let keys = tree(out)
+        .runs(0, u64::MAX)
+        .flat_map(|run| run.first..run.end());
+    keys.flat_map(|key| {
+        let order = order_of(key).expect("own key");
+        let first = pfn_of(key, order).raw();
+        first..first + order.pages()
+    })
+    .collect()
 }
 
 /// A kernel's outgoing record, unless it is lent.

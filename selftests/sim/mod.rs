@@ -9,7 +9,8 @@
 //! ones, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
 //! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
 //! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
-//! whose finds [`replay`] repeats; [`survey`] takes what can still be had.
+//! whose finds [`replay`] repeats; [`survey`] takes what can still be had. [`luo`] is the same for the
+//! orchestrator.
 //!
 //! # A new handler is tested here first
 //!
@@ -30,6 +31,9 @@
 //! 6. Be lied to: put the handler's record into [`sample`] and ask for it in [`survey`]. Every bit
 //!    of it is then flipped, and the fuzzers get at it.
 //!
+//! 7. Be a handler: implement `Handler` ([`driver`](crate::sys::driver)) as `luo/lab.rs` does, and
+//!    have `luo/world.rs` carry its files from kernel to kernel.
+//!
 //! A breach of the machine's rules (memory given to two owners, read without being anybody's,
 //! freed twice) panics with what happened before. Random tests print what they ran; a flip or an
 //! input that fails is named.
@@ -43,11 +47,13 @@ mod flips;
 #[cfg(test)]
 mod golden;
 mod kernel;
+mod luo;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
 mod replay;
 mod sample;
+mod snapshot;
 #[cfg(test)]
 mod speed;
 #[cfg(test)]

@@ -15,11 +15,12 @@ use zerocopy::IntoBytes;
 
 type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
 
-const TARGETS: [Target; 4] = [
+const TARGETS: [Target; 5] = [
     ("fdt", targets::fdt, fdt_seeds),
     ("tree", targets::tree, tree_seeds),
     ("chains", targets::chains, chain_seeds),
     ("boot", targets::boot, boot_seeds),
+    ("luo", targets::luo, luo_seeds),
 ];
 
 const MAINLINE_FDT: &[u8] = include_bytes!("golden/mainline-7.3.4-root.fdt");
@@ -82,6 +83,41 @@ fn chains() {
 #[test]
 fn boot() {
     replay(TARGETS[3]);
+}
+
+#[test]
+fn luo() {
+    replay(TARGETS[4]);
+}
+
+/// Pages of this target: 0 the root, 1 the FLBs, 2 and 3 the files of "one", 4 of "two", 5 of
+/// "three", 6 of "last", 7 and 8 the list, 9 a stranger's.
+fn luo_seeds() -> Vec<Vec<u8>> {
+    vec![
+        Vec::new(),
+        patches(&[(8, Mode::Page, 0, 7)]),
+        patches(&[(8, Mode::Page, 0, 5)]),
+        patches(&[
+            (8, Mode::Page, 0, 9),
+            (9, Mode::Set, 0, 0),
+            (9, Mode::Set, 1, 1),
+        ]),
+        patches(&[(7, Mode::Copy, 20, 4096), (7, Mode::Copy, 30, 2 + 7 * 512)]),
+        patches(&[(7, Mode::Page, 20, 2)]),
+        patches(&[(8, Mode::Page, 20, 5)]),
+        patches(&[(7, Mode::Set, 1, 1 << 63)]),
+        patches(&[(4, Mode::Set, 1, 0)]),
+        patches(&[(4, Mode::Copy, 17, 4 * 512 + 9)]),
+        patches(&[(0, Mode::Page, 2, 4)]),
+        patches(&[
+            (0, Mode::Page, 3, 9),
+            (9, Mode::Set, 0, 1),
+            (9, Mode::Set, 1, 0),
+        ]),
+        patches(&[(1, Mode::Set, 1, 64)]),
+        patches(&[(1, Mode::Set, 9, u64::MAX)]),
+        patches(&[(0, Mode::Frame, 2, 5000)]),
+    ]
 }
 
 /// The sample's FDT page as it is handed over, cut to its size or whole.

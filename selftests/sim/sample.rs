@@ -6,13 +6,14 @@
 //! chunks, a chain of three blocks, "kexec-metadata", and a subtree "sample": the record of a
 //! driver, which says where all of that is.
 
-use super::kernel::{owned, small_machine, words_at, FakeArea, Handed, Kernel};
+use super::kernel::{owned, small_machine, FakeArea, Handed, Kernel};
+use super::snapshot::Snapshot;
 use super::survey::{survey, Found};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::block;
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::vmalloc;
-use crate::sys::machine::{install, with, Owner, Words};
+use crate::sys::machine::{with, Owner};
 use crate::sys::{pages, Frame};
 
 /// Name of the driver's subtree.
@@ -83,8 +84,7 @@ pub(crate) struct Sample {
     pub(crate) record: Record,
     pub(crate) folios: [Order; FOLIOS.len()],
     pub(crate) blocks: Vec<Pfn>,
-    /// Everything that was left, with the frame of the scratch list.
-    frames: Vec<(PhysAddr, Box<Words>)>,
+    snapshot: Snapshot,
 }
 
 /// Writes to each frame where it is.
@@ -207,54 +207,24 @@ impl Sample {
         let handed = owner.kexec(&left);
         add(Kind::Fdt, handed.fdt, 512);
         add(Kind::ScratchList, handed.list, handed.list_len as usize / 8);
-        let kept = (0..with(|m| m.frames()))
-            .filter(|&pfn| pfn == handed.list.pfn().raw() || with(|m| m.owner(pfn)) == Owner::Left)
-            .map(|pfn| Pfn::new(pfn).phys());
         Self {
             handed,
             pages: list,
             record,
             folios,
             blocks: area.blocks,
-            frames: kept
-                .map(|at| {
-                    (
-                        at,
-                        Box::new(words_at(at).try_into().expect("a frame's words")),
-                    )
-                })
-                .collect(),
+            snapshot: Snapshot::take(handed),
         }
     }
 
     /// A word as it was handed over.
     pub(crate) fn word(&self, at: PhysAddr, word: usize) -> u64 {
-        let frame = self.frames.iter().find(|(have, _)| *have == at);
-        frame.map_or(0, |(_, words)| words[word])
-    }
-
-    /// Puts a machine in place that was handed all of this and runs no kernel yet.
-    fn hand_over(&self) {
-        install(small_machine());
-        // The scratch list is part of the next kernel's image: nobody's until that runs.
-        let list = self.handed.list;
-        let all = self.frames.iter().map(|(at, _)| *at);
-        let left: Vec<u64> = all
-            .filter(|&at| at != list)
-            .map(|at| at.pfn().raw())
-            .collect();
-        with(|m| {
-            m.kexec(&left);
-            for (at, words) in &self.frames {
-                m.words_mut(at.pfn().raw()).copy_from_slice(&words[..]);
-            }
-            m.hostile = true;
-        });
+        self.snapshot.word(at, word)
     }
 
     /// Hands it over with `damage` done to it, boots, and takes what can be had.
     fn boot_once(&self, handed: Handed, damage: impl FnOnce(&Self)) -> (Kernel, Found) {
-        self.hand_over();
+        self.snapshot.hand_over();
         damage(self);
         let (mut kernel, refused) = Kernel::warm(handed);
         if let Some(why) = refused {

@@ -2,7 +2,7 @@
 
 //! What is fuzzed: each target turns any bytes into a damaged handover, and boots it.
 //!
-//! [`tree`], [`chains`] and [`boot`] read a list of [`Patch`]es of the sample's pages; [`boot`]
+//! [`tree`], [`chains`], [`luo`] and [`boot`] read a list of [`Patch`]es of a sample's pages; [`boot`]
 //! then takes what is left of the input as the FDT. [`fdt`] takes all of it as an FDT. `fuzz/` runs
 //! them under libFuzzer; `cargo test` replays the corpora.
 
@@ -150,6 +150,11 @@ pub fn tree(data: &[u8]) {
 pub fn chains(data: &[u8]) {
     let pages = pages_of(sample(), CHAINS);
     sample().boot_only(|_| patch(&pages, data));
+}
+
+/// What the orchestrator left, with KHO's part whole: patches of its pages.
+pub fn luo(data: &[u8]) {
+    super::luo::targets::luo(data);
 }
 
 /// Everything. The first byte says how many patches there are, and in its upper half how the
