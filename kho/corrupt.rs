@@ -67,10 +67,6 @@ corruptions! {
     OverlappingBlocks = "overlapping-blocks",
     /// The last chunk of a vmalloc area links to itself.
     VmallocCycle = "vmalloc-cycle",
-    /// A block says that it has 2^63 records.
-    BlockCount = "block-count",
-    /// A block links to itself.
-    BlockCycle = "block-cycle",
     /// The release in the metadata does not end.
     UnterminatedRelease = "unterminated-release",
     /// A subtree points past the end of memory.
@@ -87,8 +83,6 @@ pub(crate) struct Places<'a> {
     pub(crate) scratch: &'a List,
     /// First chunk of the vmalloc area preserved last.
     pub(crate) chain: Option<Frame>,
-    /// The block added to a set last.
-    pub(crate) block: Option<Frame>,
 }
 
 /// An address that no machine has memory at.
@@ -135,11 +129,6 @@ impl Corruption {
             Self::VmallocCycle => {
                 let chunk = last_chunk(places.chain.ok_or(ENOENT)?);
                 chunk.set_word(0, chunk.phys().raw());
-            }
-            Self::BlockCount => places.block.ok_or(ENOENT)?.set_word(1, 1 << 63),
-            Self::BlockCycle => {
-                let block = places.block.ok_or(ENOENT)?;
-                block.set_word(0, block.phys().raw());
             }
             Self::UnterminatedRelease => {
                 let record = metadata_of(fdt)?;

@@ -91,6 +91,8 @@ corruptions! {
     FilesWild = "files-wild",
     /// The last block of the victim's files links to the first.
     FilesCycle = "files-cycle",
+    /// The first block of the victim's files says that it has 2^63.
+    BlockCount = "block-count",
     /// The victim says that it has one more file than its blocks.
     FilesCount = "files-count",
     /// The name of a file's handler does not end.
@@ -164,6 +166,7 @@ impl Corruption {
             Self::SessionCountZero => block::set_count(first_block(luo, state::SESSIONS)?, 0),
             Self::FilesWild => sessions(luo)?.set(session::FILES, NOWHERE),
             Self::FilesCycle => close_chain(files_of(sessions(luo)?)?),
+            Self::BlockCount => block::set_count(files_of(sessions(luo)?)?, 1 << 63),
             Self::FilesCount => {
                 let victim = sessions(luo)?;
                 victim.set(session::COUNT, victim.get(session::COUNT) + 1);

@@ -200,6 +200,8 @@ fn counts_lie() {
     assert_eq!((block::count(it.sessions[0]), changed), (52, 1));
     let (it, changed) = spoilt(Corruption::SessionCountZero);
     assert_eq!((block::count(it.sessions[0]), changed), (0, 1));
+    let (it, changed) = spoilt(Corruption::BlockCount);
+    assert_eq!((block::count(it.files[0]), changed), (1 << 63, 1));
     let (it, changed) = spoilt(Corruption::FilesCount);
     assert_eq!((it.sessions[0].word(2 + SESSION + 9), changed), (68, 1));
     let (it, changed) = spoilt(Corruption::FlbPages);

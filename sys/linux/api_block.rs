@@ -212,8 +212,6 @@ unsafe fn grow_one(set: *mut kho_block_set) -> Result {
     // SAFETY: By the caller's promise; the memory is a page just allocated, freed if it stays ours.
     unsafe {
         let frame = Frame::from_virt(memory).ok_or(ENOMEM)?;
-        #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-        super::corrupt::remember_block(frame.phys());
         add(set, frame).inspect_err(|_| kho_unpreserve_free(memory))
     }
 }

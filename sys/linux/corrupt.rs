@@ -41,16 +41,11 @@ fn all() -> impl Iterator<Item = (&'static str, Armed)> {
 /// Position in `all()`; anything beyond is none.
 static ARMED: AtomicUsize = AtomicUsize::new(usize::MAX);
 static LAST_CHAIN: AtomicU64 = AtomicU64::new(0);
-static LAST_BLOCK: AtomicU64 = AtomicU64::new(0);
 static SPOILT: [[AtomicU64; 2]; MAX_AREAS] =
     [const { [const { AtomicU64::new(0) }; 2] }; MAX_AREAS];
 
 pub(super) fn remember_chain(first: PhysAddr) {
     LAST_CHAIN.store(first.raw(), Ordering::Relaxed);
-}
-
-pub(super) fn remember_block(at: PhysAddr) {
-    LAST_BLOCK.store(at.raw(), Ordering::Relaxed);
 }
 
 fn armed() -> Option<(&'static str, Armed)> {
@@ -103,7 +98,6 @@ pub(super) fn spoil() {
                 tree: out.tree(),
                 scratch: &state::SCRATCH,
                 chain: frame(&LAST_CHAIN),
-                block: frame(&LAST_BLOCK),
             })
         }),
         #[cfg(CONFIG_LIVEUPDATE)]
