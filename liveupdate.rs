@@ -2,8 +2,8 @@
 
 //! Live update for Linux: the crate root, built by Kbuild into vmlinux and by cargo for the host.
 //!
-//! Layers, and the only direction in which they may depend on each other: `kho` (memory) uses
-//! `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
+//! Layers, and the only direction in which they may depend on each other: `memfd_luo` (a file
+//! handler) uses `kho` (memory), and that `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
 //! both offer the same names, so `kho` is one source for two builds. `Documentation/design.rst`
 //! draws the whole picture.
 
@@ -19,6 +19,8 @@ type LocalModule = sys::built_in::BuiltIn;
 pub(crate) mod kho;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod luo;
+#[cfg(any(CONFIG_LIVEUPDATE_MEMFD, not(kernel)))]
+pub(crate) mod memfd_luo;
 pub(crate) mod sys;
 
 /// Whole live updates on the simulated machine.

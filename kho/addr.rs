@@ -81,6 +81,8 @@ impl Order {
     pub(crate) const ZERO: Self = Self(0);
     /// The largest order a key can express: all of the address space.
     pub(crate) const MAX: u32 = 64 - PAGE_SHIFT;
+    /// The same, as an order.
+    pub(crate) const LARGEST: Self = Self(Self::MAX);
 
     pub(crate) const fn new(raw: u32) -> Option<Self> {
         if raw <= Self::MAX {

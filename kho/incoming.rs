@@ -25,6 +25,27 @@ pub(crate) struct Incoming {
     orders: u64,
     /// Whether the page allocator takes back nodes yet.
     settled: bool,
+    /// Nodes that may have got empty while they are needed to undo claims.
+    held: Held,
+}
+
+/// While anybody holds, no node is given back: what is claimed can be put back without fail.
+struct Held {
+    holders: u32,
+    /// A key of each leaf that got empty meanwhile; when there are more, the whole tree is swept.
+    emptied: [u64; Self::ROOM],
+    count: usize,
+}
+
+impl Held {
+    const ROOM: usize = 8;
+
+    fn emptied(&mut self, key: u64) {
+        if let Some(slot) = self.emptied.get_mut(self.count) {
+            *slot = key;
+        }
+        self.count = self.count.saturating_add(1);
+    }
 }
 
 impl Incoming {
@@ -35,12 +56,41 @@ impl Incoming {
             cache: LeafCache::new(),
             orders,
             settled: false,
+            held: Held {
+                holders: 0,
+                emptied: [0; Held::ROOM],
+                count: 0,
+            },
         }
     }
 
     #[cfg(not(kernel))]
     pub(crate) fn tree(&self) -> Tree {
         self.tree
+    }
+
+    /// Keeps all nodes until [`Self::release`], so that what is claimed meanwhile can be put back.
+    pub(crate) fn hold(&mut self) {
+        self.held.holders = self.held.holders.saturating_add(1);
+    }
+
+    /// Ends [`Self::hold`]; the last one gives back the nodes that got empty.
+    pub(crate) fn release(&mut self) {
+        self.held.holders = self.held.holders.saturating_sub(1);
+        if self.held.holders != 0 || !self.settled || self.held.count == 0 {
+            return;
+        }
+        self.cache.forget();
+        match self.held.emptied.get(..self.held.count) {
+            Some(keys) => {
+                for &first in keys {
+                    self.tree
+                        .prune_run(Run { first, len: 1 }, &mut ReservedNodes);
+                }
+            }
+            None => self.tree.sweep(&mut ReservedNodes),
+        }
+        self.held.count = 0;
     }
 
     /// The page allocator runs: frees the nodes that got empty so far, and from now on each node
@@ -71,10 +121,27 @@ impl Incoming {
     /// Claims the block that starts at `pfn`: it is the caller's from now on.
     pub(crate) fn claim_block(&mut self, pfn: Pfn) -> Option<Order> {
         let order = self.block_at(pfn)?;
+        if self.held.holders != 0 {
+            return (self.claim_prefix(pfn, order, 1) == 1).then_some(order);
+        }
         let mut store = self.settled.then_some(ReservedNodes);
         self.cache
             .remove(self.tree, encode(pfn, order), store.as_mut())
             .then_some(order)
+    }
+
+    /// Claims the leading ones of `count` equal blocks of `order` that wait; returns how many. It
+    /// may be fewer than wait, but is zero only if the first one does not. They may be given back
+    /// by [`Self::unclaim_run`] until [`Self::release`]; the caller holds.
+    pub(crate) fn claim_prefix(&mut self, pfn: Pfn, order: Order, count: u64) -> u64 {
+        let Some(run) = Run::new(pfn, order, count) else {
+            return 0;
+        };
+        let (taken, emptied) = self.cache.take_prefix(self.tree, run);
+        if emptied {
+            self.held.emptied(run.first);
+        }
+        taken
     }
 
     /// Whether the range is made up of whole blocks that wait.
@@ -123,7 +190,16 @@ impl Incoming {
 
     /// Makes [`Self::claim_run`] final: gives back nodes that got empty.
     pub(crate) fn finish_run(&mut self, pfn: Pfn, order: Order, count: u64) {
-        if let (true, Some(run)) = (self.settled, Run::new(pfn, order, count)) {
+        let Some(run) = Run::new(pfn, order, count) else {
+            return;
+        };
+        if self.held.holders != 0 {
+            match self.cache.is_emptied(self.tree, run) {
+                Some(true) => self.held.emptied(run.first),
+                Some(false) => {}
+                None => self.held.count = usize::MAX,
+            }
+        } else if self.settled {
             self.cache.forget();
             self.tree.prune_run(run, &mut ReservedNodes);
         }

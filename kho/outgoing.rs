@@ -110,8 +110,7 @@ impl Outgoing {
     pub(crate) fn preserve_run(&mut self, pfn: Pfn, order: Order, count: u64) -> Result {
         let run = Run::new(pfn, order, count).ok_or(EINVAL)?;
         self.refuse_scratch(run.frames(order))?;
-        self.cache.forget();
-        self.tree.insert(run, &mut BuddyNodes)
+        self.cache.insert_run(self.tree, run, &mut BuddyNodes)
     }
 
     /// Undoes [`Self::preserve_run`].

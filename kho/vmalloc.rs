@@ -43,63 +43,124 @@ pub(crate) trait Area {
 /// [`ENOMEM`]; nothing is preserved then.
 pub(crate) fn preserve(out: &mut Outgoing, area: &impl Area, flags: u16) -> Result<Descriptor> {
     let order = area.order();
-    let first = list(area)?;
-    let descriptor = Descriptor {
-        first: first.phys(),
-        total_pages: area.pages(),
-        flags,
-        order: u16::try_from(order.raw()).map_err(|_| EINVAL)?,
-    };
-    let mut done = 0;
-    let kept = parts(first, order).try_for_each(|part| {
-        let (pfn, of, count) = part.run(order);
-        out.preserve_run(pfn, of, count)?;
-        done += 1;
-        Ok(())
-    });
-    if let Err(err) = kept {
-        for part in parts(first, order).take(done) {
-            let (pfn, of, count) = part.run(order);
-            out.unpreserve_run(pfn, of, count);
+    let step = u32::try_from(order.pages()).map_err(|_| EINVAL)?;
+    let mut list = List::new()?;
+    let mut index = 0;
+    let mut fill = || {
+        while index < area.pages() {
+            list.push(area.pfn(index).phys())?;
+            index = index.saturating_add(step);
         }
-        free_chain(first);
-        return Err(err);
-    }
-    Ok(descriptor)
+        list.preserve(out, order, area.pages(), flags)
+    };
+    fill().inspect_err(|_| list.free())
 }
 
 /// Undoes [`preserve`].
 pub(crate) fn unpreserve(out: &mut Outgoing, descriptor: &Descriptor) {
+    unpreserve_list(out, descriptor);
+    free_list(descriptor);
+}
+
+/// Removes what [`List::preserve`] recorded; the list itself stays.
+pub(crate) fn unpreserve_list(out: &mut Outgoing, descriptor: &Descriptor) {
     let order = Order::new(descriptor.order.into());
     if let (Some(first), Some(order)) = (Frame::at(descriptor.first), order) {
         for part in parts(first, order) {
             let (pfn, of, count) = part.run(order);
             out.unpreserve_run(pfn, of, count);
         }
+    }
+}
+
+/// A chain of chunks in the making.
+pub(crate) struct List {
+    first: Frame,
+    last: Frame,
+    used: usize,
+}
+
+impl List {
+    /// A chain of one chunk that lists nothing.
+    pub(crate) fn new() -> Result<Self> {
+        let first = BuddyNodes.alloc().ok_or(ENOMEM)?;
+        Ok(Self {
+            first,
+            last: first,
+            used: 0,
+        })
+    }
+
+    /// Lists one more block. On failure nothing has changed.
+    pub(crate) fn push(&mut self, block: PhysAddr) -> Result {
+        if self.used == PER_CHUNK {
+            let next = BuddyNodes.alloc().ok_or(ENOMEM)?;
+            self.last.set_word(0, next.phys().raw());
+            (self.last, self.used) = (next, 0);
+        }
+        self.used += 1;
+        self.last.set_word(self.used, block.raw());
+        Ok(())
+    }
+
+    /// The blocks listed, in order.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = PhysAddr> + Clone {
+        chunks(self.first).flat_map(entries)
+    }
+
+    /// Records the blocks, each of `order`, and the chunks.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`]; nothing is recorded then.
+    pub(crate) fn preserve(
+        &self,
+        out: &mut Outgoing,
+        order: Order,
+        total_pages: u32,
+        flags: u16,
+    ) -> Result<Descriptor> {
+        let descriptor = Descriptor {
+            first: self.first.phys(),
+            total_pages,
+            flags,
+            order: u16::try_from(order.raw()).map_err(|_| EINVAL)?,
+        };
+        let mut done = 0;
+        let kept = parts(self.first, order).try_for_each(|part| {
+            let (pfn, of, count) = part.run(order);
+            out.preserve_run(pfn, of, count)?;
+            done += 1;
+            Ok(())
+        });
+        if let Err(err) = kept {
+            for part in parts(self.first, order).take(done) {
+                let (pfn, of, count) = part.run(order);
+                out.unpreserve_run(pfn, of, count);
+            }
+            return Err(err);
+        }
+        Ok(descriptor)
+    }
+
+    /// Gives back the chunks; what they list is the caller's.
+    pub(crate) fn free(&self) {
+        free_chain(self.first);
+    }
+}
+
+/// Gives back the chunks of a list that is not preserved any more.
+pub(crate) fn free_list(descriptor: &Descriptor) {
+    if let Some(first) = Frame::at(descriptor.first) {
         free_chain(first);
     }
 }
 
-/// Writes the chain of chunks for an area.
-fn list(area: &impl Area) -> Result<Frame> {
-    let first = BuddyNodes.alloc().ok_or(ENOMEM)?;
-    let (mut chunk, mut used) = (first, 0);
-    let step = u32::try_from(area.order().pages()).map_err(|_| EINVAL)?;
-    let mut index = 0;
-    while index < area.pages() {
-        if used == PER_CHUNK {
-            let Some(next) = BuddyNodes.alloc() else {
-                free_chain(first);
-                return Err(ENOMEM);
-            };
-            chunk.set_word(0, next.phys().raw());
-            (chunk, used) = (next, 0);
-        }
-        used += 1;
-        chunk.set_word(used, area.pfn(index).phys().raw());
-        index = index.saturating_add(step);
-    }
-    Ok(first)
+/// The blocks that a chain of this kernel's own lists.
+pub(crate) fn listed(descriptor: &Descriptor) -> impl Iterator<Item = PhysAddr> + Clone {
+    Frame::at(descriptor.first)
+        .into_iter()
+        .flat_map(|first| chunks(first).flat_map(entries))
 }
 
 fn free_chain(first: Frame) {
@@ -112,7 +173,7 @@ fn free_chain(first: Frame) {
 
 /// The chunks of a chain from `first` on, up to the first link that names no frame. A chunk's link
 /// is read when the next one is asked for, and not before.
-fn chunks(first: Frame) -> impl Iterator<Item = Frame> {
+fn chunks(first: Frame) -> impl Iterator<Item = Frame> + Clone {
     let mut last = None;
     core::iter::from_fn(move || {
         let chunk = match last {
@@ -129,7 +190,7 @@ fn next_chunk(chunk: Frame) -> Option<Frame> {
 }
 
 /// Addresses of the blocks a chunk lists.
-fn entries(chunk: Frame) -> impl Iterator<Item = PhysAddr> {
+fn entries(chunk: Frame) -> impl Iterator<Item = PhysAddr> + Clone {
     (1..FRAME_WORDS)
         .map(move |word| PhysAddr::new(chunk.word(word)))
         .take_while(|phys| phys.raw() != 0)
@@ -223,7 +284,7 @@ impl Chain {
     }
 
     /// First frames of the blocks in order.
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = Pfn> + '_ {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Pfn> + Clone + use<> {
         chunks(self.first).flat_map(|chunk| entries(chunk).map(PhysAddr::pfn))
     }
 

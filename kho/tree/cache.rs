@@ -2,7 +2,7 @@
 
 //! Remembers the last leaf used of each order, so that neighbours are found without a walk.
 
-use super::node::{is_empty, split, NodeStore};
+use super::node::{is_empty, masks, split, NodeStore, LEAF_BITS};
 use super::Tree;
 use crate::kho::key::{Run, KEY_BITS};
 use crate::sys::error::Result;
@@ -75,6 +75,66 @@ impl LeafCache {
             }
         }
         old & mask != 0
+    }
+
+    /// Adds a run of keys, as [`Tree::insert`] does; without a walk if one known leaf has room for
+    /// all of them.
+    pub(crate) fn insert_run(
+        &mut self,
+        tree: Tree,
+        run: Run,
+        store: &mut impl NodeStore,
+    ) -> Result {
+        let (number, first) = split(run.first);
+        let end = first.saturating_add(run.len);
+        if end <= 1 << LEAF_BITS && number >> (KEY_BITS - LEAF_BITS) == 0 {
+            if let Some(leaf) = self.leaf(tree, run.first) {
+                for (word, mask) in masks(first, end) {
+                    leaf.set_word(word, leaf.word(word) | mask);
+                }
+                return Ok(());
+            }
+        }
+        self.forget();
+        tree.insert(run, store)
+    }
+
+    /// Takes out the leading keys of a run that are present, up to the end of the first one's leaf.
+    /// Returns how many, and whether the leaf is empty now; it stays in the tree.
+    pub(crate) fn take_prefix(&mut self, tree: Tree, run: Run) -> (u64, bool) {
+        let (_, first) = split(run.first);
+        let end = first.saturating_add(run.len).min(1 << LEAF_BITS);
+        let Some(leaf) = self.leaf(tree, run.first) else {
+            return (0, false);
+        };
+        let (mut taken, mut last) = (0, 0);
+        for (word, mask) in masks(first, end) {
+            let old = leaf.word(word);
+            // The lowest key of this word that is missing ends the prefix.
+            let missing = mask & !old;
+            let take = match missing {
+                0 => mask,
+                _ => mask & ((1 << missing.trailing_zeros()) - 1),
+            };
+            leaf.set_word(word, old & !take);
+            taken += u64::from(take.count_ones());
+            last = word;
+            if missing != 0 {
+                break;
+            }
+        }
+        (taken, taken > 0 && is_empty(leaf, last))
+    }
+
+    /// Whether the leaf of a run, whose keys were taken out, is empty; `None` if there are more
+    /// leaves than one.
+    pub(crate) fn is_emptied(&mut self, tree: Tree, run: Run) -> Option<bool> {
+        let (number, bit) = split(run.first);
+        if split(run.end().saturating_sub(1)).0 != number {
+            return None;
+        }
+        let leaf = self.leaf(tree, run.first);
+        Some(leaf.is_some_and(|leaf| is_empty(leaf, (bit / 64) as usize)))
     }
 
     fn leaf(&mut self, tree: Tree, key: u64) -> Option<Frame> {

@@ -8,6 +8,7 @@
 
 #ifdef __BINDGEN__
 typedef unsigned long long u64;
+typedef unsigned int u32;
 typedef unsigned short u16;
 typedef _Bool bool;
 #else
@@ -46,6 +47,8 @@ void lu_give_out_pages(u64 pfn, u64 pages);
 struct folio *lu_give_out_folio(u64 pfn, unsigned int order);
 void lu_free_reserved(u64 pfn, u64 pages);
 void lu_free_reserved_page(u64 pfn);
+struct folio *lu_make_folio(u64 pfn, unsigned int order);
+void lu_account(u64 pfn, long pages);
 u64 lu_folio_pfn(const struct folio *folio);
 unsigned int lu_folio_order(const struct folio *folio);
 void *lu_folio_address(const struct folio *folio);
@@ -67,6 +70,52 @@ void lu_page_array_set(struct page **pages, unsigned long index, u64 pfn);
 void lu_page_array_free(struct page **pages);
 void *lu_vmap_restored(struct page **pages, unsigned int nr, unsigned int order,
 		       u16 flags);
+
+/* memfds (memfd.c, memfd_fill.c). */
+struct lu_memfd_about {
+	u64 pos;
+	u64 size;
+	u32 seals;
+	u32 mode;
+	bool writable;
+	/* Its holes are larger than what memory is available. */
+	bool no_room;
+};
+struct lu_memfd_folio {
+	u64 pfn;
+	u64 index;
+	u32 order;
+};
+struct lu_memfd_run {
+	u64 pfn;
+	u64 index;
+	u64 count;
+	u32 order;
+	bool filled;
+};
+bool lu_memfd_is_ours(const struct file *file);
+unsigned long lu_memfd_id(const struct file *file);
+void lu_memfd_describe(struct file *file, struct lu_memfd_about *about);
+bool lu_memfd_freeze(struct file *file);
+void lu_memfd_thaw(struct file *file);
+int lu_memfd_pin(struct file *file, u64 index, u64 end, struct lu_memfd_folio *into,
+		 unsigned int most);
+void lu_memfd_orders(struct lu_memfd_folio *folios, unsigned int nr);
+void lu_memfd_unpin(const struct lu_memfd_folio *folios, unsigned int nr);
+unsigned int lu_memfd_max_order(void);
+struct file *lu_memfd_create(const struct lu_memfd_about *about, bool no_exec);
+void lu_memfd_put(struct file *file);
+int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr);
+void lu_memfd_take_back(struct file *file, struct lu_memfd_folio *folios, unsigned int nr);
+int lu_memfd_publish(struct file *file, u64 pages);
+void lu_free_waiting(u64 pfn, u64 pages);
+
+/* What the memfd handler does; defined in Rust. */
+int lu_memfd_preserve(struct file *file, u64 *data);
+void lu_memfd_unpreserve(struct file *file, u64 data);
+int lu_memfd_update(struct file *file, u64 data);
+int lu_memfd_retrieve(u64 data, struct file **file);
+void lu_memfd_discard(u64 data);
 
 /* memblock and the boot (boot.c). */
 bool lu_firmware_says_ram(u64 start, u64 size);

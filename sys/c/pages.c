@@ -86,7 +86,7 @@ unsigned int lu_max_folio_order(void)
  * Counts pages as the page allocator's. The zones' reserves derive from that and cost a walk over
  * all zones, so they are brought up to date in steps of a pageblock or so.
  */
-static void account(struct page *page, unsigned long pages)
+static void account(struct page *page, long pages)
 {
 	static atomic_long_t since;
 
@@ -95,6 +95,19 @@ static void account(struct page *page, unsigned long pages)
 	if (atomic_long_add_return(pages, &since) >= MAX_ORDER_NR_PAGES) {
 		atomic_long_set(&since, 0);
 		adjust_managed_page_count(page, 0);
+	}
+}
+
+/* The same for any range: it may touch several zones; a block of it may not. */
+void lu_account(u64 pfn, long pages)
+{
+	while (pages) {
+		struct page *page = pfn_to_page(pfn);
+		long here = min_t(u64, abs(pages), zone_end_pfn(page_zone(page)) - pfn);
+
+		account(page, pages < 0 ? -here : here);
+		pfn += here;
+		pages += pages < 0 ? here : -here;
 	}
 }
 
@@ -109,19 +122,11 @@ void lu_give_out_pages(u64 pfn, u64 pages)
 		set_page_count(page + i, 1);
 		clear_page_tag_ref(page + i);
 	}
-	/* A range may touch several zones; a block of it may not. */
-	while (pages) {
-		unsigned long here = min_t(u64, pages, zone_end_pfn(page_zone(page)) - pfn);
-
-		account(page, here);
-		page += here;
-		pfn += here;
-		pages -= here;
-	}
+	lu_account(pfn, pages);
 }
 
-/* Preserved frames become one folio with one reference. */
-struct folio *lu_give_out_folio(u64 pfn, unsigned int order)
+/* Preserved frames become one folio with one reference, which is still to be counted. */
+struct folio *lu_make_folio(u64 pfn, unsigned int order)
 {
 	struct page *page = pfn_to_page(pfn);
 	unsigned long i;
@@ -135,8 +140,13 @@ struct folio *lu_give_out_folio(u64 pfn, unsigned int order)
 	}
 	if (order)
 		prep_compound_page(page, order);
-	account(page, 1UL << order);
 	return page_rmappable_folio(page);
+}
+
+struct folio *lu_give_out_folio(u64 pfn, unsigned int order)
+{
+	account(pfn_to_page(pfn), 1L << order);
+	return lu_make_folio(pfn, order);
 }
 
 /* Frees a reserved page, at any time after boot. */

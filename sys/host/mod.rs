@@ -45,11 +45,13 @@ pub(crate) mod error {
     pub(crate) const EEXIST: Error = Error(17);
     pub(crate) const ENODEV: Error = Error(19);
     pub(crate) const EINVAL: Error = Error(22);
+    pub(crate) const EFBIG: Error = Error(27);
     pub(crate) const ENOSPC: Error = Error(28);
     pub(crate) const ERANGE: Error = Error(34);
     pub(crate) const ENODATA: Error = Error(61);
     pub(crate) const EBADMSG: Error = Error(74);
     pub(crate) const EJUKEBOX: Error = Error(528);
+    pub(crate) const EOPNOTSUPP: Error = Error(95);
 }
 
 /// Something that arrived is damaged; the simulated kernel goes on.

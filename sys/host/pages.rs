@@ -79,6 +79,11 @@ pub(crate) fn give_out_folio(pfn: Pfn, order: Order) {
     give_out_pages(PageRange::new(pfn, order.pages()));
 }
 
+/// Gives claimed frames to the page allocator.
+pub(crate) fn free_waiting(range: PageRange) {
+    with(|m| m.change(range, &[Owner::Waiting], Owner::Nobody, "free waiting"));
+}
+
 /// A folio for somebody who will preserve it.
 pub(crate) fn alloc_folio(order: Order) -> Option<Pfn> {
     with(|m| m.alloc(order.raw(), false)).map(Pfn::new)

@@ -37,6 +37,8 @@ mod luo_device;
 mod luo_session;
 #[cfg(CONFIG_LIVEUPDATE)]
 mod luo_sysfs;
+#[cfg(CONFIG_LIVEUPDATE_MEMFD)]
+mod memfd;
 pub(crate) mod pages;
 mod state;
 mod vmalloc_area;

@@ -84,6 +84,14 @@ pub(crate) fn give_out_pages(range: PageRange) -> bool {
     true
 }
 
+/// Gives claimed frames to the page allocator; bad memory among them stays out of use.
+#[cfg(CONFIG_LIVEUPDATE_MEMFD)]
+pub(crate) fn free_waiting(range: PageRange) {
+    // SAFETY: The frames were claimed from the incoming tree: their struct pages are valid and
+    // nobody else uses them.
+    unsafe { glue::lu_free_waiting(range.start.raw(), range.pages()) }
+}
+
 /// Makes a claimed block one folio; null if it is known to be bad memory.
 pub(crate) fn give_out_folio(pfn: Pfn, order: Order) -> *mut glue::folio {
     if any_poisoned(PageRange::new(pfn, order.pages())) {

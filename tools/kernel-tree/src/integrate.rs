@@ -35,7 +35,7 @@ const DRIVER_PLACES: [(&str, &str); 4] = [
 ];
 
 /// Every line we change in files of the kernel.
-const BLOCKS: [Block; 6] = [
+const BLOCKS: [Block; 7] = [
     Block {
         file: "rust/bindings/bindings_helper.h",
         place: Place::Before("/* `bindgen` gets confused at certain things. */"),
@@ -60,6 +60,11 @@ const BLOCKS: [Block; 6] = [
             "luo.o",
         ]),
         template: include_str!("../templates/Makefile.end"),
+    },
+    Block {
+        file: "mm/Makefile",
+        place: Place::End(&["memfd_luo.o"]),
+        template: include_str!("../templates/mm.Makefile.end"),
     },
     // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back.
     Block {

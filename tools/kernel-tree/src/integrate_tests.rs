@@ -12,6 +12,7 @@ const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
     obj-$(CONFIG_KEXEC_HANDOVER)\t+= kexec_handover.o\n\
     obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n\
     obj-$(CONFIG_LIVEUPDATE)\t+= luo.o\n";
+const MM: &str = "obj-$(CONFIG_LIVEUPDATE_MEMFD) += memfd_luo.o\n";
 const KCONFIG: &str = "menu \"m\"\n\nconfig KEXEC_HANDOVER\n\
     \tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE\n\thelp\n\t  h\n\nendmenu\n";
 
@@ -50,7 +51,7 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, project, linux)
 }
 
-fn originals() -> [(&'static str, &'static str); 6] {
+fn originals() -> [(&'static str, &'static str); 7] {
     [
         ("Makefile", MAKEFILE),
         ("rust/bindings/bindings_helper.h", BINDINGS),
@@ -58,6 +59,7 @@ fn originals() -> [(&'static str, &'static str); 6] {
         ("rust/helpers/helpers.c", HELPERS),
         ("kernel/liveupdate/Makefile", KBUILD),
         ("kernel/liveupdate/Kconfig", KCONFIG),
+        ("mm/Makefile", MM),
     ]
 }
 
@@ -65,7 +67,7 @@ fn originals() -> [(&'static str, &'static str); 6] {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 5 + 5 + 4);
+    assert_eq!(first.written.len(), 6 + 5 + 4);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());

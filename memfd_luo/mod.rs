@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! memfds that live through an update: LUO's first file handler, "memfd-v2".
+//!
+//! `format` is the bytes, `run` puts neighbouring folios together, `table` is the list of folios as
+//! it lies in memory, `preserve` writes it, `retrieve` reads it back. What a file is to the running
+//! kernel, they see through [`Source`] and [`Sink`] only; what memory is, through [`Kho`].
+
+pub(crate) mod format;
+pub(crate) mod preserve;
+pub(crate) mod retrieve;
+mod run;
+mod table;
+
+pub(crate) use run::Run;
+
+use crate::kho::addr::{Order, Pfn};
+use crate::kho::incoming::Incoming;
+use crate::kho::outgoing::Outgoing;
+use crate::sys::error::Result;
+
+/// Most folios that are looked at in one step, and most runs: what a step keeps on the stack.
+pub(crate) const BATCH: usize = 64;
+
+/// Most folios that one step hands to a [`Sink`], which holds spinlocks for them.
+const STEP: u64 = 256;
+
+/// A folio of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Folio {
+    pub(crate) pfn: Pfn,
+    /// Place in the file, in pages.
+    pub(crate) index: u64,
+    pub(crate) order: Order,
+}
+
+impl Folio {
+    pub(crate) const NONE: Self = Self {
+        pfn: Pfn::new(0),
+        index: 0,
+        order: Order::ZERO,
+    };
+}
+
+/// A memfd of this kernel whose size does not change.
+pub(crate) trait Source {
+    /// Takes references to the folios from page `index` on, up to page `end`, as many as it likes
+    /// and at least one: they are in ordinary memory, stay there, are dirty and up to date. Holes
+    /// are filled. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// No reference is kept then.
+    fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize>;
+
+    /// Fills in the orders of folios that are pinned.
+    fn orders(&mut self, folios: &mut [Folio]);
+
+    /// Gives the references back.
+    fn unpin(&mut self, folios: &[Folio]);
+}
+
+/// A memfd that is filled with what was handed over, and that nobody else knows yet.
+pub(crate) trait Sink {
+    /// Makes folios of claimed frames, charges them, and puts them into the file.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed then.
+    fn fill(&mut self, runs: &[Run]) -> Result;
+
+    /// Undoes [`Self::fill`] for these folios: their frames wait again. Fills in their orders.
+    fn take_back(&mut self, folios: &mut [Folio]);
+
+    /// All is in the file, `pages` pages: from here on it is like any other.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed then.
+    fn publish(&mut self, pages: u64) -> Result;
+}
+
+/// The records of what is preserved. Each call takes and gives back a lock.
+pub(crate) trait Kho {
+    fn outgoing<T>(&mut self, f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T>;
+    fn incoming<T>(&mut self, f: impl FnOnce(&mut Incoming) -> Result<T>) -> Result<T>;
+}

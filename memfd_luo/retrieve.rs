@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! After the kexec: a memfd is built from what was handed over, or its memory is given back.
+//!
+//! Nothing that was handed over is believed. What is read has been claimed from the incoming tree
+//! before, so it was preserved and nobody else has it; a folio's order is the tree's, not the
+//! record's. Whatever goes wrong, all that was claimed waits again, and the file can be asked for
+//! again or be given up.
+
+use super::format::{Header, Record, Refusal};
+use super::run::runs;
+use super::table::Cursor;
+use super::{Folio, Kho, Run, Sink, BATCH, STEP};
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::kho::incoming::Incoming;
+use crate::kho::tree::NodeStore;
+use crate::kho::vmalloc::Chain;
+use crate::sys::error::Result;
+use crate::sys::pages::{free_waiting, ReservedNodes};
+use crate::sys::Frame;
+
+/// A file that was handed over, its header and records claimed.
+pub(crate) struct Waiting {
+    header: Header,
+    /// The block that holds the header.
+    at: (Pfn, Order),
+    records: Option<Chain>,
+}
+
+impl Waiting {
+    /// Claims the file whose header is at an address that the previous kernel said.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is claimed then.
+    pub(crate) fn claim(kho: &mut impl Kho, at: PhysAddr) -> Result<Self, Refusal> {
+        kho.incoming(|incoming| {
+            incoming.hold();
+            let claimed = Self::claim_held(incoming, at);
+            if claimed.is_err() {
+                incoming.release();
+            }
+            Ok(claimed)
+        })?
+    }
+
+    fn claim_held(incoming: &mut Incoming, at: PhysAddr) -> Result<Self, Refusal> {
+        const LOST: Refusal = Refusal::lie("its header was not preserved, or is taken");
+        let pfn = at.pfn();
+        let page = Frame::at(at).ok_or(LOST)?;
+        let order = incoming.block_at(pfn).ok_or(LOST)?;
+        if incoming.claim_prefix(pfn, order, 1) != 1 {
+            return Err(LOST);
+        }
+        let header = Header::load(page);
+        let records = header.judge().and_then(|()| {
+            if header.folios == 0 {
+                return Ok(None);
+            }
+            Chain::claim(incoming, &header.records)
+                .map(Some)
+                .map_err(|_| Refusal::lie("its records are not a preserved area"))
+        });
+        match records {
+            Ok(records) => Ok(Self {
+                header,
+                at: (pfn, order),
+                records,
+            }),
+            Err(refusal) => {
+                incoming.unclaim_run(pfn, order, 1)?;
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Undoes [`Self::claim`].
+    pub(crate) fn put_back(self, kho: &mut impl Kho) {
+        let (pfn, order) = self.at;
+        // The nodes are there, since we hold: this cannot fail.
+        let _ = kho.incoming(|incoming| {
+            let done = self.records.map_or(Ok(()), |chain| chain.unclaim(incoming));
+            let done = done.and(incoming.unclaim_run(pfn, order, 1));
+            incoming.release();
+            done
+        });
+    }
+
+    /// Puts all folios into a file. Folios larger than `most` are refused.
+    ///
+    /// # Errors
+    ///
+    /// All waits again then, the header too.
+    pub(crate) fn retrieve(
+        self,
+        kho: &mut impl Kho,
+        sink: &mut impl Sink,
+        most: Order,
+    ) -> Result<(), Refusal> {
+        let mut walk = self.walk(most);
+        let filled = self
+            .fill(kho, sink, &mut walk)
+            .and_then(|pages| Ok(sink.publish(pages)?));
+        if let Err(refusal) = filled {
+            self.take_back(kho, sink, walk.done);
+            self.put_back(kho);
+            return Err(refusal);
+        }
+        self.free(kho);
+        Ok(())
+    }
+
+    /// Fills the file step by step. Returns its pages. `walk.done` folios are in it, however it ends.
+    fn fill(
+        &self,
+        kho: &mut impl Kho,
+        sink: &mut impl Sink,
+        walk: &mut Walk<impl Iterator<Item = Pfn> + Clone>,
+    ) -> Result<u64, Refusal> {
+        let mut batch = [Run::NONE; BATCH];
+        let mut pages = 0;
+        loop {
+            let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
+            let runs = batch.get(..count).unwrap_or_default();
+            let filled = claimed.and_then(|()| match runs {
+                [] => Ok(()),
+                runs => Ok(sink.fill(runs)?),
+            });
+            if filled.is_err() {
+                unclaim(kho, runs.iter().copied());
+            }
+            filled?;
+            if runs.is_empty() {
+                return Ok(pages);
+            }
+            walk.done += runs.iter().map(|run| run.count).sum::<u64>();
+            pages += runs.iter().map(Run::pages).sum::<u64>();
+        }
+    }
+
+    /// Takes the first `done` folios out of the file; they wait again.
+    fn take_back(&self, kho: &mut impl Kho, sink: &mut impl Sink, done: u64) {
+        let mut left = done;
+        let mut cursor = self.cursor();
+        let mut batch = [Folio::NONE; BATCH];
+        while left > 0 {
+            let mut count = 0;
+            for folio in batch.iter_mut() {
+                let Some(record) = (left > 0).then(|| cursor.next()).flatten() else {
+                    break;
+                };
+                (folio.pfn, folio.index) = (record.pfn, record.index);
+                count += 1;
+                left -= 1;
+            }
+            let folios = batch.get_mut(..count).unwrap_or_default();
+            if folios.is_empty() {
+                return;
+            }
+            sink.take_back(folios);
+            unclaim(kho, runs(folios));
+        }
+    }
+
+    /// Gives all memory of the file to the page allocator.
+    ///
+    /// # Errors
+    ///
+    /// When something is wrong with it: what is not given back stays out of use.
+    pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
+        // First a look at everything: what a liar lists may be somebody else's.
+        let mut walk = self.walk(Order::LARGEST);
+        let mut sound = kho.incoming(|incoming| Ok(walk.look(incoming)))?;
+        let mut walk = self.walk(Order::LARGEST);
+        let mut batch = [Run::NONE; BATCH];
+        while sound.is_ok() {
+            let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
+            for run in batch.iter().take(count) {
+                free_waiting(PageRange::new(run.pfn, run.pages()));
+            }
+            sound = claimed;
+            if count == 0 {
+                break;
+            }
+        }
+        match sound {
+            Ok(()) => self.free(kho),
+            Err(_) => self.put_back(kho),
+        }
+        sound
+    }
+
+    /// Frees header and records: the file is done with.
+    fn free(self, kho: &mut impl Kho) {
+        let (pfn, order) = self.at;
+        let records = &self.records;
+        let _ = kho.incoming(|incoming| {
+            if let Some(chain) = records {
+                chain.finish(incoming);
+            }
+            incoming.release();
+            Ok(())
+        });
+        free_waiting(PageRange::new(pfn, order.pages()));
+        if let Some(chain) = self.records {
+            let pages = chain.order().pages();
+            for block in chain.blocks() {
+                free_waiting(PageRange::new(block, pages));
+            }
+            for chunk in chain.into_chunks().filter_map(|pfn| Frame::at(pfn.phys())) {
+                ReservedNodes.free(chunk);
+            }
+        }
+    }
+
+    /// A walk over the folios, of which none may be larger than `most`.
+    fn walk(&self, most: Order) -> Walk<impl Iterator<Item = Pfn> + Clone + use<>> {
+        Walk {
+            cursor: self.cursor(),
+            ahead: Run::NONE,
+            next: 0,
+            pages: self.header.pages(),
+            most,
+            done: 0,
+        }
+    }
+
+    fn cursor(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<>> {
+        let pages = self.records.as_ref().map(|chain| {
+            let in_block = 0..chain.order().pages();
+            let blocks = chain.blocks();
+            blocks.flat_map(move |block| in_block.clone().map(move |page| block.plus(page)))
+        });
+        Cursor::new(pages.into_iter().flatten(), self.header.folios)
+    }
+}
+
+/// Puts runs back that were claimed and are in no file.
+fn unclaim(kho: &mut impl Kho, runs: impl Iterator<Item = Run>) {
+    let _ = kho.incoming(|incoming| {
+        for run in runs {
+            incoming.unclaim_run(run.pfn, run.order, run.count)?;
+        }
+        Ok(())
+    });
+}
+
+/// A walk over the records of a file, which claims what they list.
+struct Walk<P: Iterator<Item = Pfn> + Clone> {
+    cursor: Cursor<P>,
+    /// Records read ahead: as far as their numbers tell, neighbours of one order.
+    ahead: Run,
+    /// The first page of the file that is not taken yet.
+    next: u64,
+    pages: u64,
+    most: Order,
+    /// Folios that are in the file.
+    done: u64,
+}
+
+impl<P: Iterator<Item = Pfn> + Clone> Walk<P> {
+    /// Claims the next runs. Returns how many, none at the end; those were claimed even if the one
+    /// after them is refused.
+    fn step(
+        &mut self,
+        incoming: &mut Incoming,
+        batch: &mut [Run; BATCH],
+    ) -> (usize, Result<(), Refusal>) {
+        let (mut count, mut folios) = (0, 0);
+        for slot in batch.iter_mut() {
+            if folios >= STEP {
+                break;
+            }
+            match self.claim_next(incoming, STEP - folios) {
+                Ok(Some(run)) => {
+                    *slot = run;
+                    folios += run.count;
+                    count += 1;
+                }
+                Ok(None) => break,
+                Err(refusal) => return (count, Err(refusal)),
+            }
+        }
+        (count, Ok(()))
+    }
+
+    /// Looks at all that is left, and claims nothing.
+    fn look(&mut self, incoming: &mut Incoming) -> Result<(), Refusal> {
+        while let Some(run) = self.next_run(incoming, 1)? {
+            self.next = run.index.saturating_add(run.pages());
+            self.ahead.count = 0;
+        }
+        Ok(())
+    }
+
+    /// Claims the next run of at most `most` folios.
+    fn claim_next(&mut self, incoming: &mut Incoming, most: u64) -> Result<Option<Run>, Refusal> {
+        let Some(mut run) = self.next_run(incoming, most)? else {
+            return Ok(None);
+        };
+        run.count = incoming.claim_prefix(run.pfn, run.order, run.count);
+        if run.count == 0 {
+            return Err(NOT_THERE);
+        }
+        self.next = run.index.saturating_add(run.pages());
+        // What was read ahead is as far apart as its first folio said.
+        let passed = run.count << self.ahead.order.raw();
+        self.ahead.pfn = self.ahead.pfn.plus(passed);
+        self.ahead.index = self.ahead.index.saturating_add(passed);
+        self.ahead.count -= run.count;
+        Ok(Some(run))
+    }
+
+    /// The next run of at most `most` folios, the first of which waits; it stays in `ahead`.
+    fn next_run(&mut self, incoming: &mut Incoming, most: u64) -> Result<Option<Run>, Refusal> {
+        let fresh = self.ahead.count == 0;
+        if fresh {
+            let Some(record) = self.cursor.next() else {
+                return Ok(None);
+            };
+            if record.flags & !(Record::DIRTY | Record::UPTODATE) != 0 {
+                return Err(Refusal::unknown("a folio has an unknown flag"));
+            }
+            self.ahead = Run {
+                pfn: record.pfn,
+                index: record.index,
+                order: Order::ZERO,
+                count: 1,
+                filled: record.flags & Record::UPTODATE != 0,
+            };
+        }
+        let Run { pfn, index, .. } = self.ahead;
+        let order = incoming.block_at(pfn).ok_or(NOT_THERE)?;
+        if index < self.next || index >= self.pages || index % order.pages() != 0 {
+            return Err(Refusal::lie("a folio has no place in the file"));
+        }
+        if order > self.most {
+            return Err(Refusal::lie("a folio is too large for a file"));
+        }
+        if fresh {
+            self.ahead.order = order;
+            self.read_ahead(most);
+        }
+        // Its successors are known to be as far apart as this one is large, or are left for later.
+        let alike = self.ahead.order == order;
+        Ok(Some(Run {
+            order,
+            count: if alike { self.ahead.count.min(most) } else { 1 },
+            ..self.ahead
+        }))
+    }
+
+    /// Takes records in as long as they go on where the ones before end.
+    fn read_ahead(&mut self, most: u64) {
+        while self.ahead.count < most {
+            let fits = |record: &Record| {
+                let filled = record.flags & Record::UPTODATE != 0;
+                let known = record.flags & !(Record::DIRTY | Record::UPTODATE) == 0;
+                known
+                    && filled == self.ahead.filled
+                    && record.index < self.pages
+                    && self.ahead.goes_on(record.pfn, record.index)
+            };
+            if self.cursor.next_if(fits).is_none() {
+                return;
+            }
+            self.ahead.count += 1;
+        }
+    }
+}
+
+const NOT_THERE: Refusal = Refusal::lie("a folio was not preserved, or is taken");

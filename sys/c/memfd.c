@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * memfds before the kexec: what is known of a file, and references to its folios, a batch a call.
+ * Registers the handler with the live update orchestrator.
+ */
+#define pr_fmt(fmt) "memfd: " fmt
+
+#include <linux/mm.h>
+
+#include <linux/file.h>
+#include <linux/kho/abi/memfd.h>
+#include <linux/liveupdate.h>
+#include <linux/memfd.h>
+#include <linux/pagemap.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/shmem_fs.h>
+#include <linux/slab.h>
+
+#include "../../../../../mm/internal.h"
+#include "glue.h"
+
+/* Folios that are brought into ordinary memory at once: enough to make one drain worth it. */
+#define AT_ONCE 512
+
+static_assert(sizeof(struct memfd_luo_ser) == 48);
+static_assert(sizeof(struct memfd_luo_folio_ser) == 16);
+
+bool lu_memfd_is_ours(const struct file *file)
+{
+	return shmem_file((struct file *)file) && !file_inode(file)->i_nlink;
+}
+
+unsigned long lu_memfd_id(const struct file *file)
+{
+	return (unsigned long)file_inode(file);
+}
+
+void lu_memfd_describe(struct file *file, struct lu_memfd_about *about)
+{
+	struct inode *inode = file_inode(file);
+	u64 size = i_size_read(inode);
+	u64 pages = DIV_ROUND_UP_ULL(size, PAGE_SIZE);
+	u64 here = READ_ONCE(inode->i_mapping->nrpages) + READ_ONCE(SHMEM_I(inode)->swapped);
+
+	*about = (struct lu_memfd_about){
+		.pos = file->f_pos,
+		.size = size,
+		.seals = memfd_get_seals(file),
+		.mode = inode->i_mode,
+		.writable = file->f_mode & FMODE_WRITE,
+		.no_room = pages > here && pages - here > si_mem_available(),
+	};
+}
+
+/*
+ * From here on the file's size and its holes stay as they are, if they did not already for somebody
+ * else: false then.
+ */
+bool lu_memfd_freeze(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+	bool ours;
+
+	inode_lock(inode);
+	ours = !(SHMEM_I(inode)->flags & SHMEM_F_MAPPING_FROZEN);
+	shmem_freeze(inode, true);
+	inode_unlock(inode);
+	return ours;
+}
+
+void lu_memfd_thaw(struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	inode_lock(inode);
+	shmem_freeze(inode, false);
+	inode_unlock(inode);
+}
+
+static void note(struct lu_memfd_folio *to, struct folio *folio)
+{
+	to->pfn = folio_pfn(folio);
+	to->index = folio->index;
+	to->order = folio_order(folio);
+}
+
+/*
+ * The common case, without sleeping: folios from @index on that are in memory, and may stay where
+ * they are. Each is looked at under its lock, so that swap-out either sees the reference or has
+ * taken the folio from the file already. Stops at the first that needs more.
+ */
+static unsigned int pin_present(struct address_space *mapping, pgoff_t index, pgoff_t end,
+				struct lu_memfd_folio *into, unsigned int most)
+{
+	XA_STATE(xas, &mapping->i_pages, index);
+	unsigned long block = ULONG_MAX;
+	struct folio *folio;
+	unsigned int nr = 0;
+
+	rcu_read_lock();
+	for (folio = xas_load(&xas); folio && nr < most && xas.xa_index < end;
+	     folio = xas_next(&xas)) {
+		unsigned long here;
+		bool good;
+
+		/* Nothing but swap and folios is in there; a retry means that the tree has moved. */
+		if (xa_is_value(folio) || xa_is_internal(folio) || !folio_try_get(folio))
+			break;
+		if (unlikely(folio != xas_reload(&xas) || !folio_trylock(folio))) {
+			folio_put(folio);
+			break;
+		}
+		good = folio->mapping == mapping && folio->index == xas.xa_index &&
+		       folio_test_uptodate(folio) && !folio_contain_hwpoisoned_page(folio);
+		here = folio_pfn(folio) >> pageblock_order;
+		if (good && here != block) {
+			good = folio_is_longterm_pinnable(folio);
+			block = here;
+		}
+		if (good && !folio_test_dirty(folio))
+			folio_mark_dirty(folio);
+		folio_unlock(folio);
+		if (unlikely(!good)) {
+			folio_put(folio);
+			break;
+		}
+		note(&into[nr++], folio);
+		if (folio_test_large(folio))
+			xas_advance(&xas, folio_next_index(folio) - 1);
+	}
+	rcu_read_unlock();
+	return nr;
+}
+
+/* Brings in what is swapped out, and fills holes, without killing anybody for it. */
+static int populate(struct address_space *mapping, pgoff_t index, pgoff_t end)
+{
+	gfp_t gfp = mapping_gfp_mask(mapping) | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	unsigned int flags = memalloc_pin_save();
+	int err = 0;
+
+	while (index < end && !err) {
+		struct folio *folio = shmem_read_folio_gfp(mapping, index, gfp);
+
+		if (IS_ERR(folio)) {
+			err = PTR_ERR(folio);
+			break;
+		}
+		index = folio_next_index(folio);
+		folio_put(folio);
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		cond_resched();
+	}
+	memalloc_pin_restore(flags);
+	return err;
+}
+
+/* Makes a pinned folio ready and takes a reference: 0, -EAGAIN if it has left the file, or -errno. */
+static int take(struct address_space *mapping, struct folio *folio)
+{
+	int err = 0;
+
+	folio_lock(folio);
+	if (folio->mapping != mapping) {
+		err = -EAGAIN;
+	} else if (folio_contain_hwpoisoned_page(folio)) {
+		err = -EHWPOISON;
+	} else {
+		if (!folio_test_uptodate(folio)) {
+			folio_zero_range(folio, 0, folio_size(folio));
+			flush_dcache_folio(folio);
+			folio_mark_uptodate(folio);
+		}
+		folio_mark_dirty(folio);
+		folio_get(folio);
+	}
+	folio_unlock(folio);
+	return err;
+}
+
+static int pin_absent(struct file *file, pgoff_t index, pgoff_t end, struct folio **folios,
+		      struct lu_memfd_folio *into, unsigned int most)
+{
+	struct address_space *mapping = file->f_mapping;
+	loff_t last;
+	pgoff_t offset;
+	unsigned int nr = 0;
+	long pinned;
+	int err;
+
+	end = min(end, index + AT_ONCE);
+	err = populate(mapping, index, end);
+	if (err)
+		return err;
+	last = min_t(loff_t, (loff_t)end << PAGE_SHIFT, i_size_read(file_inode(file))) - 1;
+	pinned = memfd_pin_folios(file, (loff_t)index << PAGE_SHIFT, last, folios, AT_ONCE,
+				  &offset);
+	if (pinned <= 0)
+		return pinned ?: -EAGAIN;
+	while (nr < min_t(unsigned int, pinned, most)) {
+		err = take(mapping, folios[nr]);
+		if (err)
+			break;
+		note(&into[nr], folios[nr]);
+		nr++;
+	}
+	unpin_folios(folios, pinned);
+	/* What was taken before bad memory is of no use; what was before a moved one is. */
+	if (err == -EHWPOISON) {
+		lu_memfd_unpin(into, nr);
+		return err;
+	}
+	return nr ?: err;
+}
+
+/*
+ * References to the folios from page @index of the file on, up to page @end, at most @most and at
+ * least one. They are in ordinary memory, stay there, are dirty and up to date.
+ *
+ * Return: how many, or -errno and there is no reference.
+ */
+int lu_memfd_pin(struct file *file, u64 index, u64 end, struct lu_memfd_folio *into,
+		 unsigned int most)
+{
+	struct folio **folios;
+	int nr;
+
+	cond_resched();
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	nr = pin_present(file->f_mapping, index, end, into, most);
+	if (nr)
+		return nr;
+	folios = kmalloc_array(AT_ONCE, sizeof(*folios), GFP_KERNEL);
+	if (!folios)
+		return -ENOMEM;
+	do {
+		nr = fatal_signal_pending(current) ? -EINTR :
+		     pin_absent(file, index, end, folios, into, most);
+	} while (nr == -EAGAIN);
+	kfree(folios);
+	return nr;
+}
+
+void lu_memfd_orders(struct lu_memfd_folio *folios, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		folios[i].order = folio_order(pfn_folio(folios[i].pfn));
+}
+
+void lu_memfd_unpin(const struct lu_memfd_folio *folios, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		folio_put(pfn_folio(folios[i].pfn));
+}
+
+static bool can_preserve(struct liveupdate_file_handler *handler, struct file *file)
+{
+	return lu_memfd_is_ours(file);
+}
+
+static int preserve(struct liveupdate_file_op_args *args)
+{
+	return lu_memfd_preserve(args->file, &args->serialized_data);
+}
+
+static void unpreserve(struct liveupdate_file_op_args *args)
+{
+	lu_memfd_unpreserve(args->file, args->serialized_data);
+}
+
+static int freeze(struct liveupdate_file_op_args *args)
+{
+	return lu_memfd_update(args->file, args->serialized_data);
+}
+
+static int retrieve(struct liveupdate_file_op_args *args)
+{
+	return lu_memfd_retrieve(args->serialized_data, &args->file);
+}
+
+static void finish(struct liveupdate_file_op_args *args)
+{
+	/* A retrieve that failed has left everything as it was. */
+	if (args->retrieve_status <= 0)
+		lu_memfd_discard(args->serialized_data);
+}
+
+static unsigned long get_id(struct file *file)
+{
+	return lu_memfd_id(file);
+}
+
+static const struct liveupdate_file_ops ops = {
+	.can_preserve = can_preserve,
+	.preserve = preserve,
+	.unpreserve = unpreserve,
+	.freeze = freeze,
+	.retrieve = retrieve,
+	.finish = finish,
+	.get_id = get_id,
+	.owner = THIS_MODULE,
+};
+
+static struct liveupdate_file_handler handler = {
+	.ops = &ops,
+	.compatible = MEMFD_LUO_FH_COMPATIBLE,
+};
+
+static int __init init(void)
+{
+	int err = liveupdate_register_file_handler(&handler);
+
+	/* Live updates may be off. */
+	if (err && err != -EOPNOTSUPP)
+		pr_err("cannot register with the live update orchestrator: %d\n", err);
+	return err == -EOPNOTSUPP ? 0 : err;
+}
+late_initcall(init);
