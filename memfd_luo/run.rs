@@ -62,3 +62,47 @@ pub(crate) fn runs(folios: &[Folio]) -> impl Iterator<Item = Run> + Clone + '_ {
         Some(run)
     })
 }
+
+#[cfg(all(test, not(kernel)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn folios(shape: &[(bool, bool, u32)]) -> Vec<Folio> {
+        let (mut pfn, mut index) = (Pfn::new(1 << 10), 0u64);
+        let mut all = Vec::new();
+        for &(apart, gap, order) in shape {
+            let order = Order::new(order).unwrap();
+            let up = |place: u64| place.next_multiple_of(order.pages());
+            pfn = Pfn::new(up(pfn.raw() + u64::from(apart)));
+            index = up(index + u64::from(gap));
+            all.push(Folio { pfn, index, order });
+            (pfn, index) = (pfn.plus(order.pages()), index + order.pages());
+        }
+        all
+    }
+
+    proptest! {
+        /// Taken apart again, runs are the folios; and none could have been longer.
+        #[test]
+        fn runs_are_their_folios(
+            shape in proptest::collection::vec((prop::bool::weighted(0.2), prop::bool::weighted(0.1), 0u32..3), 0..80)
+        ) {
+            let folios = folios(&shape);
+            let runs: Vec<Run> = runs(&folios).collect();
+            let apart: Vec<Folio> = runs
+                .iter()
+                .flat_map(|run| (0..run.count).map(move |n| Folio {
+                    pfn: run.pfn.plus(n << run.order.raw()),
+                    index: run.index + (n << run.order.raw()),
+                    order: run.order,
+                }))
+                .collect();
+            prop_assert_eq!(apart, folios);
+            for pair in runs.windows(2) {
+                let joins = pair[0].goes_on(pair[1].pfn, pair[1].index);
+                prop_assert!(!joins || pair[0].order != pair[1].order);
+            }
+        }
+    }
+}

@@ -5,7 +5,7 @@
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
 //! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] pins
-//! bytes; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
+//! bytes; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
 //! ones, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
 //! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
 //! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
@@ -50,6 +50,8 @@ mod kernel;
 mod luo;
 #[cfg(test)]
 mod machine;
+#[cfg(test)]
+mod memfd;
 #[cfg(test)]
 mod replay;
 mod sample;
