@@ -156,3 +156,49 @@ fn os_result(result: libc::c_long) -> std::io::Result<libc::c_long> {
         Ok(result)
     }
 }
+
+/// Swaps to a device that has a swap header.
+pub fn swapon(device: &str) -> std::io::Result<()> {
+    let device = CString::new(device)?;
+    // SAFETY: the string outlives the call.
+    os_result(unsafe { libc::swapon(device.as_ptr(), 0) }.into()).map(|_| ())
+}
+
+/// Asks the kernel to swap a file's pages out: through a private mapping, so that a sealed file will do, and as often as
+/// it takes for pages that have just been used.
+pub fn page_out(file: &File, bytes: usize) -> Result<()> {
+    // SAFETY: the kernel chooses the address; nothing existing is replaced.
+    let address = unsafe {
+        mmap(
+            std::ptr::null_mut(),
+            bytes,
+            ProtFlags::READ,
+            MapFlags::SHARED.union(MapFlags::POPULATE),
+            file,
+            0,
+        )
+    }
+    .with_context(|| format!("cannot map {bytes} bytes for reading"))?;
+    for _ in 0..3 {
+        // SAFETY: the range is the mapping made above; the advice changes no content.
+        let result = unsafe { libc::madvise(address, bytes, libc::MADV_PAGEOUT) };
+        os_result(result.into()).context("MADV_PAGEOUT failed")?;
+    }
+    // SAFETY: unmaps what was mapped above.
+    unsafe { munmap(address, bytes) }.context("cannot unmap")
+}
+
+/// Has the kernel believe that a page of a file is bad memory.
+pub fn poison(file: &File, page: usize) -> std::io::Result<()> {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let mapping = Mapping::new(file, (page + 1) * PAGE).map_err(std::io::Error::other)?;
+    mapping.populate().map_err(std::io::Error::other)?;
+    // SAFETY: the handler does nothing. The kernel tells whoever has the page mapped, and that must not end this process.
+    unsafe { libc::signal(libc::SIGBUS, ignore as *const () as libc::sighandler_t) };
+    // SAFETY: the page is of the mapping, which nobody looks into any more.
+    let result = unsafe {
+        let at = mapping.address.byte_add(page * PAGE);
+        libc::madvise(at, PAGE, libc::MADV_HWPOISON)
+    };
+    os_result(result.into()).map(|_| ())
+}

@@ -7,6 +7,7 @@ pub mod hostile;
 mod hostile_luo;
 mod orchestrator;
 mod kasan;
+mod memfd;
 mod refused;
 mod uapi;
 mod updates;
@@ -73,6 +74,18 @@ pub const ALL: &[Scenario] = &[
         about: "each allocation of each ioctl fails once, and is undone",
         kernels: &[Debug],
         play: updates::faults,
+    },
+    Scenario {
+        name: "memfd",
+        about: "each property of a memfd, and each failure that must leave it as it was",
+        kernels: &[Ours],
+        play: |lab, name| memfd::properties(lab, name, Ours),
+    },
+    Scenario {
+        name: "memfd-debug",
+        about: "the same, on a kernel with lockdep and DEBUG_VM",
+        kernels: &[Debug],
+        play: |lab, name| memfd::properties(lab, name, Debug),
     },
     Scenario {
         name: "selftests",

@@ -14,6 +14,7 @@ mod hostile_luo;
 mod ioctls;
 mod many;
 mod race;
+mod memfd;
 mod selftests;
 mod small_scratch;
 mod splats;
@@ -62,6 +63,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("ioctls") => ioctls::play(cmdline),
         Some("driver") => driver::play(cmdline),
         Some("hostile-luo") => hostile_luo::play(cmdline),
+        Some("memfd") => memfd::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),
