@@ -118,8 +118,9 @@ static unsigned int pin_present(struct address_space *mapping, pgoff_t index, pg
 			good = folio_is_longterm_pinnable(folio);
 			block = here;
 		}
+		/* All that dirtying a folio of shmem is: see its a_ops. */
 		if (good && !folio_test_dirty(folio))
-			folio_mark_dirty(folio);
+			folio_set_dirty(folio);
 		folio_unlock(folio);
 		if (unlikely(!good)) {
 			folio_put(folio);

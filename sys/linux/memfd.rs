@@ -33,9 +33,48 @@ impl Kho for Records {
 /// # Invariants
 ///
 /// Points to an open shmem file.
-struct Memfd(*mut glue::file);
+struct Memfd(*mut glue::file, Batch);
+
+/// Folios on their way to and from C.
+struct Batch([glue::lu_memfd_folio; BATCH]);
+
+impl Batch {
+    const fn new() -> Self {
+        const NONE: glue::lu_memfd_folio = glue::lu_memfd_folio {
+            pfn: 0,
+            index: 0,
+            order: 0,
+        };
+        Self([NONE; BATCH])
+    }
+
+    fn put(&mut self, folios: &[Folio]) {
+        for (to, from) in self.0.iter_mut().zip(folios) {
+            (to.pfn, to.index) = (from.pfn.raw(), from.index);
+        }
+    }
+
+    fn get(&self, folios: &mut [Folio]) {
+        for (to, from) in folios.iter_mut().zip(&self.0) {
+            *to = Folio {
+                pfn: Pfn::new(from.pfn),
+                index: from.index,
+                // Any order of a folio is one of ours.
+                order: Order::new(from.order).unwrap_or(Order::ZERO),
+            };
+        }
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut glue::lu_memfd_folio {
+        self.0.as_mut_ptr()
+    }
+}
 
 impl Memfd {
+    fn new(file: *mut glue::file) -> Self {
+        Self(file, Batch::new())
+    }
+
     fn about(&self) -> glue::lu_memfd_about {
         let mut about = NO_FILE;
         // SAFETY: The invariant; `about` may be written.
@@ -63,30 +102,6 @@ const NO_FILE: glue::lu_memfd_about = glue::lu_memfd_about {
     no_room: false,
 };
 
-/// Folios on their way to and from C.
-fn to_c(folios: &[Folio]) -> [glue::lu_memfd_folio; BATCH] {
-    let mut out = [glue::lu_memfd_folio {
-        pfn: 0,
-        index: 0,
-        order: 0,
-    }; BATCH];
-    for (to, from) in out.iter_mut().zip(folios) {
-        (to.pfn, to.index) = (from.pfn.raw(), from.index);
-    }
-    out
-}
-
-fn from_c(folios: &mut [Folio], from: &[glue::lu_memfd_folio; BATCH]) {
-    for (to, from) in folios.iter_mut().zip(from) {
-        *to = Folio {
-            pfn: Pfn::new(from.pfn),
-            index: from.index,
-            // Any order of a folio is one of ours.
-            order: Order::new(from.order).unwrap_or(Order::ZERO),
-        };
-    }
-}
-
 /// How many of these C gets; never more than the array has.
 fn count<T>(items: &[T]) -> c_uint {
     items.len().min(BATCH) as c_uint
@@ -94,26 +109,25 @@ fn count<T>(items: &[T]) -> c_uint {
 
 impl Source for Memfd {
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize> {
-        let mut found = to_c(&[]);
-        // SAFETY: The invariant; the array has so many entries.
-        let nr =
-            unsafe { glue::lu_memfd_pin(self.0, index, end, found.as_mut_ptr(), count(&found)) };
+        let most = count(into);
+        // SAFETY: The invariant; the batch has room for so many.
+        let nr = unsafe { glue::lu_memfd_pin(self.0, index, end, self.1.as_mut_ptr(), most) };
         let nr = usize::try_from(nr).map_err(|_| Error::from_errno(nr))?;
-        from_c(into.get_mut(..nr).unwrap_or_default(), &found);
+        self.1.get(into.get_mut(..nr).unwrap_or_default());
         Ok(nr)
     }
 
     fn orders(&mut self, folios: &mut [Folio]) {
-        let mut list = to_c(folios);
+        self.1.put(folios);
         // SAFETY: The folios are pinned, and listed.
-        unsafe { glue::lu_memfd_orders(list.as_mut_ptr(), count(folios)) };
-        from_c(folios, &list);
+        unsafe { glue::lu_memfd_orders(self.1.as_mut_ptr(), count(folios)) };
+        self.1.get(folios);
     }
 
     fn unpin(&mut self, folios: &[Folio]) {
-        let list = to_c(folios);
+        self.1.put(folios);
         // SAFETY: The folios are pinned, and listed; these references are given up.
-        unsafe { glue::lu_memfd_unpin(list.as_ptr(), count(folios)) };
+        unsafe { glue::lu_memfd_unpin(self.1.as_mut_ptr(), count(folios)) };
     }
 }
 
@@ -170,10 +184,11 @@ impl Sink for NewMemfd {
     }
 
     fn take_back(&mut self, folios: &mut [Folio]) {
-        let mut list = to_c(folios);
+        let mut batch = Batch::new();
+        batch.put(folios);
         // SAFETY: `fill` put these folios there, and nobody else knows of the file.
-        unsafe { glue::lu_memfd_take_back(self.0, list.as_mut_ptr(), count(folios)) };
-        from_c(folios, &list);
+        unsafe { glue::lu_memfd_take_back(self.0, batch.as_mut_ptr(), count(folios)) };
+        batch.get(folios);
     }
 
     fn publish(&mut self, pages: u64) -> Result {
@@ -220,7 +235,7 @@ fn preserve_frozen(file: &mut Memfd) -> Result<u64> {
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_preserve(file: *mut glue::file, data: *mut u64) -> c_int {
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd(file);
+    let mut file = Memfd::new(file);
     if !file.freeze() {
         // Whoever froze it thaws it.
         return EBUSY.to_errno();
@@ -244,7 +259,7 @@ unsafe extern "C" fn lu_memfd_preserve(file: *mut glue::file, data: *mut u64) ->
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, data: u64) {
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd(file);
+    let mut file = Memfd::new(file);
     preserve::unpreserve(&mut Records, &mut file, PhysAddr::new(data));
     file.thaw();
 }
@@ -255,7 +270,7 @@ unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, data: u64) {
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_update(file: *mut glue::file, data: u64) -> c_int {
     // INVARIANT: By the caller's promise.
-    let about = Memfd(file).about();
+    let about = Memfd::new(file).about();
     let done = expressible(&about)
         .and_then(|()| preserve::freeze(PhysAddr::new(data), about.pos, about.seals));
     kernel::error::from_result(|| done.map(|()| 0))

@@ -56,17 +56,20 @@ fn panic_message(text: &str, test: &str) -> Option<String> {
     Some(format!("{place} {}", lines.next().unwrap_or_default()))
 }
 
-/// The archive that vmlinux takes kernel/liveupdate from names its members.
+/// The archives that vmlinux takes kernel/liveupdate and mm from name their members.
 pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
     let kernel = lab.kernel(Which::Ours)?;
     let build_dir = kernel
         .build_dir
         .as_deref()
         .context("a kernel given by path has no build folder")?;
-    let archive = build_dir.join("kernel/liveupdate/built-in.a");
-    let content =
-        std::fs::read(&archive).with_context(|| format!("cannot read {}", archive.display()))?;
-    let names = String::from_utf8_lossy(&content);
+    let archives = ["kernel/liveupdate", "mm"].map(|dir| build_dir.join(dir).join("built-in.a"));
+    let mut names = String::new();
+    for archive in &archives {
+        let content =
+            std::fs::read(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+        names += &String::from_utf8_lossy(&content);
+    }
     let theirs: Vec<&str> = [
         "kexec_handover.o",
         "kexec_handover_debugfs.o",
@@ -76,17 +79,18 @@ pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
         "luo_file.o",
         "luo_flb.o",
         "luo_session.o",
+        "memfd_luo.o",
     ]
     .into_iter()
     .filter(|name| names.contains(&format!("/{name}")) || names.contains(&format!("\n{name}")))
     .collect();
     Ok(Played {
         checks: vec![Check::new(
-            "kernel/liveupdate has no object of mainline's C",
+            "no object of mainline's live update C is in the kernel",
             theirs.is_empty(),
             theirs.join(", "),
         )],
-        logs: vec![archive],
+        logs: archives.into(),
     })
 }
 
