@@ -42,7 +42,8 @@ impl log::Display for Fault {
     }
 }
 
-/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back.
+/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back: that
+/// cannot fail, as no node of the tree is given back while this lives.
 pub(crate) struct Chain {
     blocks: KVVec<Frame>,
     pub(crate) fault: Option<Fault>,
@@ -55,6 +56,10 @@ impl Chain {
     ///
     /// `ENOMEM`; nothing is claimed then.
     pub(crate) fn claim<T>(head: PhysAddr) -> Result<Self> {
+        handover::incoming(|incoming| {
+            incoming.hold();
+            Some(())
+        });
         let mut chain = Self {
             blocks: KVVec::new(),
             fault: None,
@@ -138,6 +143,10 @@ impl Drop for Chain {
         while let Some(frame) = self.blocks.pop() {
             put_back(frame);
         }
+        handover::incoming(|incoming| {
+            incoming.release();
+            Some(())
+        });
     }
 }
 

@@ -26,7 +26,7 @@ use crate::sys::log;
 /// A handler's word, when it is asked for a file, for: there was no memory, nothing was consumed, ask
 /// again. Not `ENOMEM`, after which C handlers have given up what they were handed; this number is
 /// NFS's own.
-const TRY_AGAIN: Error = EJUKEBOX;
+pub(crate) const TRY_AGAIN: Error = EJUKEBOX;
 
 /// What has become of a file.
 enum Status {

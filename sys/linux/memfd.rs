@@ -10,6 +10,7 @@ use super::{glue, handover};
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
 use crate::kho::outgoing::Outgoing;
+use crate::luo::incoming::TRY_AGAIN;
 use crate::memfd_luo::format::{seal, Refusal};
 use crate::memfd_luo::preserve::{self, About};
 use crate::memfd_luo::retrieve::Waiting;
@@ -321,7 +322,11 @@ unsafe extern "C" fn lu_memfd_retrieve(data: u64, file: *mut *mut glue::file) ->
         }
         Err(refusal) => {
             refused("retrieve", at, refusal);
-            refusal.error.to_errno()
+            match refusal.error {
+                // All waits again.
+                ENOMEM | EINTR => TRY_AGAIN.to_errno(),
+                error => error.to_errno(),
+            }
         }
     }
 }

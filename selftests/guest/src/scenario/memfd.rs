@@ -7,9 +7,9 @@ mod errors;
 mod swap;
 
 use crate::cmdline::Cmdline;
-use crate::luo::{Device, Session};
 use crate::{event, kexec, machine};
 use anyhow::{Context, Result};
+use liveupdate_uapi::{Device, RetrievedSession};
 use std::fs::File;
 
 /// The session whose files are looked at one by one.
@@ -65,8 +65,8 @@ fn after() -> Result<()> {
     // Not in the order in which they were preserved.
     for (place, case) in cases::ALL.iter().enumerate().rev() {
         let trouble = match wanted.retrieve(place as u64) {
-            Ok(file) => case.trouble(file)?,
-            Err(error) => Some(format!("{error:#}")),
+            Ok(file) => case.trouble(file.into())?,
+            Err(error) => Some(error.to_string()),
         };
         event::check(
             &format!("{} came back as it was", case.name),
@@ -80,10 +80,10 @@ fn after() -> Result<()> {
     unwanted(device.retrieve_session(UNWANTED)?)
 }
 
-fn many(session: &Session) -> Result<()> {
+fn many(session: &RetrievedSession) -> Result<()> {
     let mut wrong = 0;
     for number in 0..cases::MANY {
-        let file = session.retrieve(cases::FIRST_OF_MANY + number)?;
+        let file = File::from(session.retrieve(cases::FIRST_OF_MANY + number)?);
         wrong += u64::from(cases::damage(&file, number, 4096)?.is_some());
     }
     event::check(
@@ -95,7 +95,7 @@ fn many(session: &Session) -> Result<()> {
 }
 
 /// Finishing without retrieving gives the memory back.
-fn unwanted(session: Session) -> Result<()> {
+fn unwanted(session: RetrievedSession) -> Result<()> {
     let before = machine::free_bytes()?;
     session.finish()?;
     let back = machine::free_bytes()?.saturating_sub(before);
@@ -107,11 +107,8 @@ fn unwanted(session: Session) -> Result<()> {
     Ok(())
 }
 
-/// The errno of a failed call; 0 if it did not fail, or not in a system call.
-fn errno<T>(result: &Result<T>) -> i32 {
-    let error = result.as_ref().err().map(|error| error.root_cause());
-    error
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
-        .and_then(std::io::Error::raw_os_error)
-        .unwrap_or(0)
+/// The errno of a failed call; 0 if it did not fail.
+fn errno<T, E: Copy + Into<std::io::Error>>(result: &Result<T, E>) -> i32 {
+    let error = result.as_ref().err().map(|error| (*error).into());
+    error.and_then(|error| error.raw_os_error()).unwrap_or(0)
 }

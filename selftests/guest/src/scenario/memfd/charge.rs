@@ -2,11 +2,11 @@
 //! Who retrieves pays: the charge is the retriever's cgroup's, and one that cannot pay gets an error and changes nothing.
 
 use super::{cases, errno};
-use crate::luo::Session;
 use crate::{event, machine};
 use anyhow::{Context, Result};
+use liveupdate_uapi::RetrievedSession;
 use rustix::mount::{mount, MountFlags};
-use std::fs;
+use std::fs::{self, File};
 
 pub const SEED: u64 = 77;
 pub const BYTES: u64 = 32 << 20;
@@ -15,7 +15,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 /// What a process and its page tables take beside the file.
 const REST: u64 = 4 << 20;
 
-pub fn check(session: &Session) -> Result<()> {
+pub fn check(session: &RetrievedSession) -> Result<()> {
     mount("cgroup2", ROOT, "cgroup2", MountFlags::empty(), None).context("cannot mount cgroup2")?;
     machine::switch(&format!("{ROOT}/cgroup.subtree_control"), "+memory")?;
     let [poor, rich] = ["poor", "rich"].map(|name| format!("{ROOT}/{name}"));
@@ -48,8 +48,8 @@ pub fn check(session: &Session) -> Result<()> {
     );
 
     enter(&rich)?;
-    let file = session.retrieve(0);
-    let detail = file.as_ref().err().map(|error| format!("{error:#}"));
+    let file = session.retrieve(0).map(File::from);
+    let detail = file.as_ref().err().map(|error| error.to_string());
     let intact = match &file {
         Ok(file) => cases::damage(file, SEED, BYTES)?.is_none(),
         Err(_) => false,

@@ -2,9 +2,9 @@
 //! What a preserved memfd refuses, what cannot be preserved, and that giving up leaves no trace.
 
 use super::{cases, errno};
-use crate::luo::Device;
 use crate::{event, machine, sys};
 use anyhow::{bail, Result};
+use liveupdate_uapi::Device;
 use rustix::fs::{fallocate, ftruncate, memfd_create, FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 use std::fs::File;
