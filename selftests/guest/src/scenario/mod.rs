@@ -18,6 +18,7 @@ mod race;
 mod selftests;
 mod small_scratch;
 mod splats;
+mod sysfs;
 mod systemd;
 mod update;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The main job: memfds and a `reserve_mem` region, patterned, preserved, carried over any number of updates, verified each time.
 
+use super::sysfs;
 use crate::cmdline::Cmdline;
 use crate::memory::{self, Wish};
 use crate::pattern::{self, Depth};
@@ -81,7 +82,7 @@ pub fn play_and(cmdline: &Cmdline, last: impl FnOnce() -> Result<()>) -> Result<
         }
         make(&plan)?
     } else {
-        receive(&plan)?
+        receive(&plan, generation)?
     };
     if plan.region {
         region(generation)?;
@@ -94,6 +95,20 @@ pub fn play_and(cmdline: &Cmdline, last: impl FnOnce() -> Result<()>) -> Result<
         return last();
     }
     let _session = preserve(&files)?;
+    if plan.region {
+        let mut sessions = Vec::new();
+        if generation > plan.maker {
+            sessions.push(format!("incoming finished 0 0 {SESSION}"));
+        }
+        sessions.push(format!("outgoing open {} 0 {SESSION}", plan.files));
+        show(
+            &plan,
+            generation,
+            "with a session preserved",
+            "operating",
+            &sessions,
+        );
+    }
     last()?;
     event::phase("load", || kexec::load(cmdline))?;
     kexec::jump()
@@ -143,7 +158,7 @@ fn retrieve_session() -> Result<RetrievedSession> {
         .context("the session did not arrive")
 }
 
-fn receive(plan: &Plan) -> Result<Vec<File>> {
+fn receive(plan: &Plan, generation: u64) -> Result<Vec<File>> {
     let session = retrieve_session()?;
     let files = event::phase("retrieve", || {
         (0..plan.files)
@@ -174,8 +189,31 @@ fn receive(plan: &Plan) -> Result<Vec<File>> {
             );
         }
     }
+    if plan.region {
+        let line = format!("incoming open {0} {0} {SESSION}", plan.files);
+        show(
+            plan,
+            generation,
+            "with a session retrieved",
+            "updated",
+            &[line],
+        );
+    }
     session.finish()?;
     Ok(files)
+}
+
+/// What sysfs must show of the one session.
+fn show(plan: &Plan, generation: u64, when: &str, state: &str, sessions: &[String]) {
+    sysfs::check(
+        when,
+        &sysfs::Shown {
+            generation,
+            state,
+            sessions,
+            bytes: plan.files * plan.wish.bytes as u64,
+        },
+    );
 }
 
 /// Writes the region in the first generation; in the others checks that it still is what and where it was.
