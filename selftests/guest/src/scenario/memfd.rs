@@ -53,8 +53,10 @@ fn before(cmdline: &Cmdline) -> Result<()> {
     let unwanted = cases::filled(5, UNWANTED_BYTES)?;
     other.preserve(&unwanted, 0)?;
     let charged = device.create_session(CHARGED)?;
-    let file = cases::filled(charge::SEED, charge::BYTES)?;
-    charged.preserve(&file, 0)?;
+    let small = cases::filled(charge::SEED, charge::BYTES)?;
+    charged.preserve(&small, charge::SMALL)?;
+    let huge = cases::filled_huge(charge::SEED, charge::BYTES)?;
+    charged.preserve(&huge, charge::HUGE)?;
     kexec::load(cmdline)?;
     kexec::jump()
 }

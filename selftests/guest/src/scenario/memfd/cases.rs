@@ -252,14 +252,24 @@ fn write_all(file: &File, bytes: u64) -> Result<()> {
 }
 
 fn write_huge(file: &File, bytes: u64) -> Result<()> {
+    in_huge_pages(6 << 20, || write_all(file, bytes))
+}
+
+/// Plays it with huge pages for shmem, of which it must use as many bytes.
+fn in_huge_pages<T>(least: u64, play: impl FnOnce() -> Result<T>) -> Result<T> {
     const POLICY: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
     machine::switch(POLICY, "always")?;
     let before = machine::memory_figure("/proc/meminfo", "ShmemHugePages")?;
-    write_all(file, bytes)?;
+    let played = play()?;
     machine::switch(POLICY, "never")?;
     let huge = machine::memory_figure("/proc/meminfo", "ShmemHugePages")? - before;
-    ensure!(huge >= 6 << 20, "only {huge} bytes are huge pages");
-    Ok(())
+    ensure!(huge >= least, "only {huge} bytes are huge pages");
+    Ok(played)
+}
+
+/// As [`filled`], in huge pages.
+pub fn filled_huge(seed: u64, bytes: u64) -> Result<File> {
+    in_huge_pages(bytes / 2, || filled(seed, bytes))
 }
 
 /// A file of a pattern.

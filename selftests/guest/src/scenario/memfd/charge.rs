@@ -10,6 +10,9 @@ use std::fs::{self, File};
 
 pub const SEED: u64 = 77;
 pub const BYTES: u64 = 32 << 20;
+pub const SMALL: u64 = 0;
+pub const HUGE: u64 = 1;
+const FILES: [(u64, &str); 2] = [(SMALL, "small pages"), (HUGE, "huge pages")];
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// What a process and its page tables take beside the file.
@@ -23,22 +26,55 @@ pub fn check(session: &RetrievedSession) -> Result<()> {
     fs::create_dir(&rich)?;
     machine::switch(&format!("{poor}/memory.max"), &(BYTES / 2).to_string())?;
 
-    enter(&poor)?;
+    for (token, of) in FILES {
+        refused(session, token, of, &poor)?;
+    }
+    enter(&rich)?;
+    let mut files = Vec::new();
+    for (token, of) in FILES {
+        let file = session.retrieve(token).map(File::from);
+        let intact = match &file {
+            Ok(file) => cases::damage(file, SEED, BYTES)?.is_none(),
+            Err(_) => false,
+        };
+        event::check(
+            &format!("a file of {of} can be tried again, by somebody who can pay"),
+            intact,
+            file.as_ref()
+                .err()
+                .map_or_else(String::new, |error| error.to_string()),
+        );
+        files.extend(file);
+    }
+    let (paid, unpaid) = (figure(&rich)?, figure(&poor)?);
+    let all = BYTES * FILES.len() as u64;
+    event::check(
+        "the retriever's cgroup is charged",
+        (all..all + REST).contains(&paid) && unpaid < REST,
+        format!("{} and {} KiB", paid >> 10, unpaid >> 10),
+    );
+    drop(files);
+    enter(ROOT)
+}
+
+/// Who cannot pay gets an error, and nothing else happens.
+fn refused(session: &RetrievedSession, token: u64, of: &str, poor: &str) -> Result<()> {
+    enter(poor)?;
     let free = machine::free_bytes()?;
-    let refused = errno(&session.retrieve(0));
+    let refused = errno(&session.retrieve(token));
     let lost = free.abs_diff(machine::free_bytes()?);
     let events = fs::read_to_string(format!("{poor}/memory.events"))?;
     let killed = events
         .lines()
         .any(|line| line.starts_with("oom_kill ") && !line.ends_with(" 0"));
-    let charged = figure(&poor)?;
+    let charged = figure(poor)?;
     event::check(
-        "over the limit of its cgroup a retrieve fails with ENOMEM, and nobody is killed",
+        &format!("a file of {of}: over the limit of its cgroup a retrieve fails with ENOMEM, and nobody is killed"),
         refused == libc::ENOMEM && !killed,
         format!("errno {refused}, {}", events.replace('\n', ", ")),
     );
     event::check(
-        "and is undone whole",
+        &format!("a file of {of}: and is undone whole"),
         lost < 2 << 20 && charged < REST,
         format!(
             "{} KiB of free memory, {} KiB charged",
@@ -46,27 +82,7 @@ pub fn check(session: &RetrievedSession) -> Result<()> {
             charged >> 10
         ),
     );
-
-    enter(&rich)?;
-    let file = session.retrieve(0).map(File::from);
-    let detail = file.as_ref().err().map(|error| error.to_string());
-    let intact = match &file {
-        Ok(file) => cases::damage(file, SEED, BYTES)?.is_none(),
-        Err(_) => false,
-    };
-    event::check(
-        "it can be tried again, by somebody who can pay",
-        intact,
-        detail.unwrap_or_default(),
-    );
-    let (paid, unpaid) = (figure(&rich)?, figure(&poor)?);
-    event::check(
-        "the retriever's cgroup is charged",
-        (BYTES..BYTES + REST).contains(&paid) && unpaid < REST,
-        format!("{} and {} KiB", paid >> 10, unpaid >> 10),
-    );
-    drop(file);
-    enter(ROOT)
+    Ok(())
 }
 
 fn enter(cgroup: &str) -> Result<()> {
