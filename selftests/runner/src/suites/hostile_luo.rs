@@ -20,7 +20,7 @@ enum Fate {
     Lost,
     /// One of the two: which of them holds the fault is a matter of taste.
     Either,
-    /// One memfd is lost with one of these; the others are intact, and FINISH works.
+    /// One memfd is lost with one of these; the others are intact, and FINISH works, or says that there is no driver.
     OneFile(&'static [&'static str]),
     /// The whole session, or that memfd alone.
     LostOrOneFile(&'static [&'static str]),
@@ -382,7 +382,7 @@ mod tests {
     #[test]
     fn a_fate_allows_what_it_says() {
         let intact = seen("ok", &["intact", "intact"], "ok");
-        let one = seen("ok", &["intact", "ENODEV"], "ok");
+        let one = seen("ok", &["intact", "ENODEV"], "ENODEV");
         let lost = seen("EBADMSG", &[], "");
         let gone = seen("ENOENT", &[], "");
         let unfinished = seen("ok", &["intact", "intact"], "EBUSY");
@@ -393,6 +393,8 @@ mod tests {
         assert_eq!(allowed(Fate::Either), [true, false, true, false, false]);
         let fate = Fate::OneFile(&["ENODEV"]);
         assert_eq!(allowed(fate), [false, true, false, false, false]);
+        let silent = seen("ok", &["intact", "ENODEV"], "ok");
+        assert!(!fate.allows(&silent), "FINISH must say that it has no driver");
         let fate = Fate::OneFile(&["EBADMSG"]);
         assert_eq!(allowed(fate), [false; 5]);
     }
