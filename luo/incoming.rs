@@ -33,8 +33,8 @@ enum Status {
     /// Nobody has asked for it.
     Waiting,
     /// Given out; this reference, and that nobody else preserves the file, are kept until it is
-    /// finished.
-    Retrieved { file: File, _claim: Option<Claim> },
+    /// finished. The claim goes first: once the file is gone, its identity may be another's.
+    Retrieved { _claim: Option<Claim>, file: File },
     /// Its handler could not restore it, and will not be asked again.
     Lost(Error),
 }
@@ -454,8 +454,8 @@ impl Session {
                 let bytes = file_bytes(&file);
                 self.shown.bytes.fetch_add(bytes, Ordering::Relaxed);
                 arrived.status = Status::Retrieved {
-                    file: file.clone(),
                     _claim: claim.ok(),
+                    file: file.clone(),
                 };
                 Ok(file)
             }

@@ -71,7 +71,7 @@ impl Slot {
             let session = device.create_session(name(self.number, self.round))?;
             drop(device);
             for (file, token) in self.files.iter().zip(0..) {
-                session.preserve(file, token)?;
+                preserve(&session, file, token)?;
             }
             log.complete(at, self.round);
             self.session = Some(session);
@@ -103,6 +103,20 @@ impl Slot {
             }
         }
         Ok(())
+    }
+}
+
+/// Preserves a file of a session that may still be closing in another process: it can be resized a
+/// moment before it is given up.
+fn preserve(session: &Session, file: &File, token: u64) -> Result<()> {
+    let clock = Instant::now();
+    loop {
+        match session.preserve(file, token) {
+            Err(PreserveError::FilePreserved) if clock.elapsed() < ENOUGH => {
+                std::thread::yield_now();
+            }
+            done => return Ok(done?),
+        }
     }
 }
 
