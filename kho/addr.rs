@@ -82,6 +82,7 @@ impl Order {
     /// The largest order a key can express: all of the address space.
     pub(crate) const MAX: u32 = 64 - PAGE_SHIFT;
     /// The same, as an order.
+    #[cfg(any(CONFIG_LIVEUPDATE_MEMFD, not(kernel)))]
     pub(crate) const LARGEST: Self = Self(Self::MAX);
 
     pub(crate) const fn new(raw: u32) -> Option<Self> {

@@ -70,11 +70,13 @@ impl Incoming {
     }
 
     /// Keeps all nodes until [`Self::release`], so that what is claimed meanwhile can be put back.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
     pub(crate) fn hold(&mut self) {
         self.held.holders = self.held.holders.saturating_add(1);
     }
 
     /// Ends [`Self::hold`]; the last one gives back the nodes that got empty.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
     pub(crate) fn release(&mut self) {
         self.held.holders = self.held.holders.saturating_sub(1);
         if self.held.holders != 0 || !self.settled || self.held.count == 0 {

@@ -104,6 +104,7 @@ impl List {
     }
 
     /// The blocks listed, in order.
+    #[cfg(any(CONFIG_LIVEUPDATE_MEMFD, not(kernel)))]
     pub(crate) fn blocks(&self) -> impl Iterator<Item = PhysAddr> + Clone {
         chunks(self.first).flat_map(entries)
     }
@@ -157,6 +158,7 @@ pub(crate) fn free_list(descriptor: &Descriptor) {
 }
 
 /// The blocks that a chain of this kernel's own lists.
+#[cfg(any(CONFIG_LIVEUPDATE_MEMFD, not(kernel)))]
 pub(crate) fn listed(descriptor: &Descriptor) -> impl Iterator<Item = PhysAddr> + Clone {
     Frame::at(descriptor.first)
         .into_iter()

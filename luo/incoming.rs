@@ -17,7 +17,7 @@ use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_chain::{Blocks, Chain};
-use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
+use crate::sys::alloc::{Arc, KVVec, RBTree, GFP_KERNEL};
 use crate::sys::driver::{file_bytes, File};
 use crate::sys::error::{Error, Result, EBADMSG, EBUSY, EINVAL, EJUKEBOX, ENODEV, ENOENT, ENOMEM};
 use crate::sys::lock::{locked, Locked};
@@ -81,15 +81,13 @@ enum NotRead {
 /// The files of a session in the order they were preserved, and where each token is among them.
 struct Files {
     list: KVVec<Arrived>,
-    tokens: KVVec<(u64, usize)>,
+    tokens: RBTree<u64, usize>,
     blocks: Blocks,
 }
 
 /// A session that arrived.
 pub(crate) struct Session {
     pub(crate) name: Name,
-    /// Its place in the previous kernel's list, from 0.
-    pub(crate) number: u64,
     record: SessionSer,
     state: Locked<State>,
     /// For those who look without waiting for the lock.
@@ -118,9 +116,10 @@ const DAMAGED: u64 = 3;
 /// log.
 const SAID: u32 = 16;
 
-/// All of them, sorted by name.
+/// All of them, in the order of the previous kernel's list, and where each name is among them.
 pub(crate) struct Sessions {
     list: KVVec<Arc<Session>>,
+    names: RBTree<Name, usize>,
     /// Whether there may have been more than is in the list.
     damaged: bool,
     /// What the list was read from.
@@ -131,9 +130,10 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     /// Nothing arrived.
-    pub(crate) const fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self {
             list: KVVec::new(),
+            names: RBTree::new(),
             damaged: false,
             blocks: None,
             unclosed: AtomicUsize::new(0),
@@ -141,9 +141,10 @@ impl Sessions {
     }
 
     /// Something arrived that cannot be read.
-    pub(crate) const fn lost() -> Self {
+    pub(crate) fn lost() -> Self {
         Self {
             list: KVVec::new(),
+            names: RBTree::new(),
             damaged: true,
             blocks: None,
             unclosed: AtomicUsize::new(0),
@@ -163,6 +164,7 @@ impl Sessions {
     ) -> Result<Self> {
         let chain = Chain::claim::<SessionSer>(head)?;
         let mut list = KVVec::new();
+        let mut names = RBTree::new();
         let mut faults = 0;
         let mut trouble = |what: core::fmt::Arguments<'_>| {
             faults += 1;
@@ -179,15 +181,15 @@ impl Sessions {
                 ));
                 continue;
             };
-            list.push(Session::new(name, number as u64, record)?, GFP_KERNEL)?;
+            if names.get(&name).is_some() {
+                trouble(log::fmt!(
+                    "session {name}: there is another one of that name; the second is kept out of use"
+                ));
+                continue;
+            }
+            names.try_create_and_insert(name, list.len(), GFP_KERNEL)?;
+            list.push(Session::new(name, record)?, GFP_KERNEL)?;
         }
-        list.sort_unstable_by_key(|session: &Arc<Session>| (session.name, session.number));
-        drop_second(&mut list, |session| {
-            trouble(log::fmt!(
-                "session {}: there is another one of that name; the second is kept out of use",
-                session.name
-            ));
-        });
         if let Some(fault) = chain.fault {
             trouble(log::fmt!(
                 "the list of sessions is damaged after {} of them: {fault}",
@@ -202,6 +204,7 @@ impl Sessions {
         Ok(Self {
             unclosed: AtomicUsize::new(list.len()),
             list,
+            names,
             damaged: faults > 0,
             blocks: Some(locked!(blocks, "luo_blocks")?),
         })
@@ -231,10 +234,10 @@ impl Sessions {
     ///
     /// [`ENOENT`] if there is none of that name, [`EBADMSG`] if there may have been one.
     pub(crate) fn find(&self, name: &Name) -> Result<Arc<Session>> {
-        match self.list.binary_search_by(|session| session.name.cmp(name)) {
-            Ok(at) => Ok(self.list.get(at).ok_or(ENOENT)?.clone()),
-            Err(_) if self.damaged => Err(EBADMSG),
-            Err(_) => Err(ENOENT),
+        match self.names.get(name).and_then(|at| self.list.get(*at)) {
+            Some(session) => Ok(session.clone()),
+            None if self.damaged => Err(EBADMSG),
+            None => Err(ENOENT),
         }
     }
 
@@ -261,53 +264,41 @@ fn refuse_shared(
     blocks: &Blocks,
     mut trouble: impl FnMut(core::fmt::Arguments<'_>),
 ) -> Result {
-    let mut heads: KVVec<(u64, usize)> = KVVec::new();
+    // Session by the first block of its files.
+    let mut heads: RBTree<u64, usize> = RBTree::new();
     for (index, session) in list.iter().enumerate() {
-        if session.record.files != 0 {
-            heads.push((session.record.files, index), GFP_KERNEL)?;
+        let at = session.record.files;
+        if at == 0 {
+            continue;
         }
-    }
-    heads.sort_unstable();
-    for block in blocks.iter() {
-        let at = block.phys().raw();
-        if heads.binary_search_by_key(&at, |(head, _)| *head).is_ok() {
+        let Some(first) = heads.get(&at).and_then(|first| list.get(*first)) else {
+            heads.try_create_and_insert(at, index, GFP_KERNEL)?;
+            continue;
+        };
+        for one in [first, session] {
+            *one.state.lock() = State::Damaged;
+            one.show(DAMAGED);
             trouble(log::fmt!(
-                "the list of sessions and one of them both have a block at {at:#x}"
+                "session {} is damaged, and is kept out of use: another one has its files at {at:#x}",
+                one.name
             ));
         }
     }
-    let next = heads.iter().skip(1);
-    for ((at, first), (_, second)) in heads.iter().zip(next).filter(|(a, b)| a.0 == b.0) {
-        for session in [first, second].into_iter().filter_map(|i| list.get(*i)) {
-            *session.state.lock() = State::Damaged;
-            session.show(DAMAGED);
+    for block in blocks.iter() {
+        let at = block.phys().raw();
+        if heads.get(&at).is_some() {
             trouble(log::fmt!(
-                "session {} is damaged, and is kept out of use: another one has its files at {at:#x}",
-                session.name
+                "the list of sessions and one of them both have a block at {at:#x}"
             ));
         }
     }
     Ok(())
 }
 
-/// Keeps the first session of each name in a sorted list, and tells of the others.
-fn drop_second(list: &mut KVVec<Arc<Session>>, mut dropped: impl FnMut(&Session)) {
-    let mut last: Option<Name> = None;
-    list.retain(|session| {
-        let again = last == Some(session.name);
-        if again {
-            dropped(session);
-        }
-        last = Some(session.name);
-        !again
-    });
-}
-
 impl Session {
-    fn new(name: Name, number: u64, record: SessionSer) -> Result<Arc<Self>> {
+    fn new(name: Name, record: SessionSer) -> Result<Arc<Self>> {
         let session = Self {
             name,
-            number,
             record,
             state: locked!(State::Unread, "luo_arrived")?,
             shown: Shown {
@@ -420,11 +411,7 @@ impl Session {
         let State::Open(files) = &mut *state else {
             return Err(EINVAL);
         };
-        let at = files
-            .tokens
-            .binary_search_by_key(&token, |(token, _)| *token);
-        let at = at.ok().and_then(|at| files.tokens.get(at));
-        let at = at.ok_or(ENOENT)?.1;
+        let at = *files.tokens.get(&token).ok_or(ENOENT)?;
         let arrived = files.list.get_mut(at).ok_or(ENOENT)?;
         match &arrived.status {
             Status::Retrieved { file, .. } => return Ok(file.clone()),
@@ -537,7 +524,7 @@ impl Session {
                 ),
             }
         }
-        files.tokens.clear();
+        files.tokens = RBTree::new();
         self.show(FINISHED);
         self.shown.files.store(0, Ordering::Relaxed);
         self.shown.retrieved.store(0, Ordering::Relaxed);
@@ -586,7 +573,7 @@ impl Files {
     ) -> Result<Self> {
         let mut files = Self {
             list: KVVec::new(),
-            tokens: KVVec::new(),
+            tokens: RBTree::new(),
             blocks: Blocks::none(),
         };
         if let Some(fault) = chain.fault {
@@ -601,9 +588,14 @@ impl Files {
                 ));
                 return Err(EBADMSG);
             };
+            if files.tokens.get(&record.token).is_some() {
+                wrong(log::fmt!("token {:#x} stands for two files", record.token));
+                return Err(EBADMSG);
+            }
+            let place = files.list.len();
             files
                 .tokens
-                .push((record.token, files.list.len()), GFP_KERNEL)?;
+                .try_create_and_insert(record.token, place, GFP_KERNEL)?;
             let arrived = Arrived {
                 token: record.token,
                 compatible,
@@ -618,12 +610,6 @@ impl Files {
                 "{} files arrived, there should be {count}",
                 files.list.len()
             ));
-            return Err(EBADMSG);
-        }
-        files.tokens.sort_unstable();
-        let mut pairs = files.tokens.iter().zip(files.tokens.iter().skip(1));
-        if let Some(((token, _), _)) = pairs.find(|((a, _), (b, _))| a == b) {
-            wrong(log::fmt!("token {token:#x} stands for two files"));
             return Err(EBADMSG);
         }
         Ok(files)

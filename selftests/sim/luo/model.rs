@@ -387,9 +387,7 @@ impl Model {
     /// What an operator sees.
     fn check_shown(&self) {
         let mut text = String::new();
-        let mut names: Vec<&Arrived> = self.arrived.iter().collect();
-        names.sort_by_key(|s| &s.name);
-        for s in names {
+        for s in &self.arrived {
             let state = match (s.finished, &s.open) {
                 (true, _) => "finished",
                 (_, Some(_)) => "open",

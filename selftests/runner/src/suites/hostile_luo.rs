@@ -394,7 +394,10 @@ mod tests {
         let fate = Fate::OneFile(&["ENODEV"]);
         assert_eq!(allowed(fate), [false, true, false, false, false]);
         let silent = seen("ok", &["intact", "ENODEV"], "ok");
-        assert!(!fate.allows(&silent), "FINISH must say that it has no driver");
+        assert!(
+            !fate.allows(&silent),
+            "FINISH must say that it has no driver"
+        );
         let fate = Fate::OneFile(&["EBADMSG"]);
         assert_eq!(allowed(fate), [false; 5]);
     }
