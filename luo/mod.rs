@@ -26,6 +26,8 @@ pub(crate) mod corrupt;
 pub(crate) mod drivers;
 pub(crate) mod flb;
 pub(crate) mod format;
+#[cfg(not(kernel))]
+pub(crate) mod formats;
 pub(crate) mod ids;
 pub(crate) mod incoming;
 pub(crate) mod ioctl;
