@@ -132,7 +132,7 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
     const POLYNOMIAL: u32 = 0xedb8_8320;
     let mut sum = !0u32;
     for (at, byte) in bytes.iter().enumerate() {
-        let hole = at >= CHECKSUM && at < CHECKSUM + 4;
+        let hole = (CHECKSUM..CHECKSUM + 4).contains(&at);
         sum ^= u32::from(if hole { 0 } else { *byte });
         for _ in 0..8 {
             let low = sum & 1;
