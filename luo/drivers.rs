@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The registry: which handlers there are, and which FLBs each of them needs.
+//!
+//! Handlers whose formats differ in nothing but the version are a family: they take the same files,
+//! and which of them gets one is a question of who is to read it.
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::format::MAX_FLBS;
+use super::formats::choice::Choice;
+use super::formats::id::Id;
 use super::text::Compatible;
-use crate::sys::alloc::{KVVec, GFP_KERNEL};
+use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
 use crate::sys::driver::{File, Flb, Ops, Owner};
-use crate::sys::error::{Result, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC};
+use crate::sys::error::{Result, EEXIST, EINVAL, ENODEV, ENOENT, ENOSPC, EPROTONOSUPPORT};
 use crate::sys::lock::Locked;
 use crate::sys::log;
 
@@ -15,7 +22,20 @@ struct Entry {
     number: u64,
     ops: Ops,
     compatible: Compatible,
+    format: Id,
+    /// Whether files may be written in its format.
+    enabled: bool,
+    users: Arc<AtomicU64>,
     flbs: KVVec<Flb>,
+}
+
+/// A file that is preserved in a format, counted as long as this lives.
+pub(crate) struct User(Arc<AtomicU64>);
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// An FLB that at least one handler needs.
@@ -40,8 +60,18 @@ pub(crate) struct Drivers {
 pub(crate) struct Driver {
     pub(crate) ops: Ops,
     pub(crate) compatible: Compatible,
+    pub(crate) format: Id,
     number: u64,
+    users: Arc<AtomicU64>,
     pub(crate) owner: Owner,
+}
+
+impl Driver {
+    /// One more file is preserved in its format.
+    pub(crate) fn user(&self) -> User {
+        self.users.fetch_add(1, Ordering::Relaxed);
+        User(self.users.clone())
+    }
 }
 
 /// An FLB that somebody uses; its module stays while this lives.
@@ -69,16 +99,78 @@ impl Drivers {
             log::pr_err!("luo: there is a handler for {compatible} already\n");
             return Err(EEXIST);
         }
+        let format = Id::of(&compatible);
+        if self.handlers.iter().any(|e| e.format == format) {
+            log::pr_err!("luo: there is a handler for version {format} already\n");
+            return Err(EEXIST);
+        }
         self.last += 1;
         Ok(self.handlers.push(
             Entry {
                 number: self.last,
                 ops,
                 compatible,
+                format,
+                enabled: true,
+                users: Arc::new(AtomicU64::new(0), GFP_KERNEL)?,
                 flbs: KVVec::new(),
             },
             GFP_KERNEL,
         )?)
+    }
+
+    /// The newest handler of a family that may write, and writes what `choice` says is read.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] if there is none.
+    pub(crate) fn choose(&self, name: &Compatible, choice: &Choice<'_>) -> Result<Driver> {
+        let family = self.handlers.iter().filter(|e| e.format.name == *name);
+        let mut best: Option<&Entry> = None;
+        for entry in family.filter(|e| e.enabled && choice.reads(&e.format)) {
+            if best.is_none_or(|best| best.format.version < entry.format.version) {
+                best = Some(entry);
+            }
+        }
+        best.and_then(Entry::driver).ok_or(EPROTONOSUPPORT)
+    }
+
+    /// The first format of a handler after `format`, in their order, and whether it may be written.
+    pub(crate) fn format_after(&self, format: Option<&Id>) -> Option<(Id, bool)> {
+        let after = |e: &&Entry| format.is_none_or(|format| e.format > *format);
+        let mut first: Option<&Entry> = None;
+        for entry in self.handlers.iter().filter(after) {
+            if first.is_none_or(|first| entry.format < first.format) {
+                first = Some(entry);
+            }
+        }
+        first.map(|entry| (entry.format, entry.enabled))
+    }
+
+    /// Whether a format may be written; `None` if it has no handler.
+    pub(crate) fn enabled(&self, format: &Id) -> Option<bool> {
+        self.of(format).map(|entry| entry.enabled)
+    }
+
+    /// Lets a format be written from now on, or not. Returns what was the case before.
+    ///
+    /// # Errors
+    ///
+    /// [`ENODEV`] if it has no handler.
+    pub(crate) fn enable(&mut self, format: &Id, on: bool) -> Result<bool> {
+        let entry = self.handlers.iter_mut().find(|e| e.format == *format);
+        let entry = entry.ok_or(ENODEV)?;
+        Ok(core::mem::replace(&mut entry.enabled, on))
+    }
+
+    /// Files that are preserved in a format.
+    pub(crate) fn users(&self, format: &Id) -> u64 {
+        self.of(format)
+            .map_or(0, |entry| entry.users.load(Ordering::Relaxed))
+    }
+
+    fn of(&self, format: &Id) -> Option<&Entry> {
+        self.handlers.iter().find(|e| e.format == *format)
     }
 
     /// Removes a handler and what it needs.
@@ -232,7 +324,9 @@ impl Entry {
         Some(Driver {
             ops: self.ops,
             compatible: self.compatible,
+            format: self.format,
             number: self.number,
+            users: self.users.clone(),
             owner: self.ops.owner()?,
         })
     }

@@ -208,6 +208,11 @@ impl Uses {
         let uses = Self(flbs);
         used.map(|()| uses)
     }
+
+    /// Which they are.
+    pub(crate) fn flbs(&self) -> impl Iterator<Item = &Flb> {
+        self.0.iter().map(|(flb, _)| flb)
+    }
 }
 
 impl Drop for Uses {

@@ -26,7 +26,6 @@ pub(crate) mod corrupt;
 pub(crate) mod drivers;
 pub(crate) mod flb;
 pub(crate) mod format;
-#[cfg(not(kernel))]
 pub(crate) mod formats;
 pub(crate) mod ids;
 pub(crate) mod incoming;
@@ -42,12 +41,16 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use crate::kho::addr::PhysAddr;
 use crate::sys::alloc::{Arc, KVVec};
 use crate::sys::driver::{File, Flb, Object};
-use crate::sys::error::{Result, EBADMSG, EINVAL, ENODATA, ENOENT};
+use crate::sys::error::{Result, EBADMSG, EINVAL, ENODATA, ENOENT, EPROTONOSUPPORT};
 use crate::sys::gate::{Gate, Operating};
 use crate::sys::lock::{locked, Locked};
-use crate::sys::{log, on_error};
+use crate::sys::{loaded_image, log, on_error};
 use drivers::Drivers;
 use format::NAME;
+use formats::choice::{Choice, Target};
+use formats::image::Images;
+use formats::own::Own;
+use formats::written::{self, Arrival, Written};
 use ids::Ids;
 use report::{Bookmark, LastError};
 use root::Root;
@@ -66,6 +69,12 @@ pub(crate) enum Left {
 /// The orchestrator of a running kernel.
 pub(crate) struct Luo {
     gate: Gate,
+    /// What this kernel's catalogue says.
+    pub(crate) own: Own,
+    /// The formats that arrived.
+    pub(crate) arrivals: KVVec<Arrival>,
+    images: Locked<Images>,
+    written: Locked<Option<Written>>,
     pub(crate) drivers: Locked<Drivers>,
     ids: Arc<Ids>,
     outgoing: Locked<outgoing::Sessions>,
@@ -89,6 +98,10 @@ impl Luo {
     pub(crate) fn start(left: Left) -> Result<Self> {
         let mut luo = Self {
             gate: Gate::new(),
+            own: Own::read()?,
+            arrivals: KVVec::new(),
+            images: locked!(Images::new(), "luo_images")?,
+            written: locked!(None, "luo_written")?,
             drivers: locked!(Drivers::new(), "luo_drivers")?,
             ids: Ids::new()?,
             outgoing: locked!(outgoing::Sessions::new(), "luo_outgoing")?,
@@ -140,7 +153,20 @@ impl Luo {
     /// `ENOMEM`.
     pub(crate) fn publish(&self) -> Result {
         let root = Root::publish(self.number.saturating_add(1))?;
+        let written = Written::publish()?;
         *self.root.lock() = Some(root);
+        *self.written.lock() = Some(written);
+        Ok(())
+    }
+
+    /// Judges the formats that arrived: what the previous kernel said it wrote, at an address, in so
+    /// many bytes. Without it, what arrived says of itself what it is.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn judge(&mut self, at: PhysAddr, size: usize) -> Result {
+        self.arrivals = written::read(&self.own, at, size, |what| self.damage(what))?;
         Ok(())
     }
 
@@ -189,7 +215,77 @@ impl Luo {
         token: u64,
         file: impl FnOnce() -> Result<File>,
     ) -> Result {
-        session.preserve(token, file, &self.drivers, &self.ids)
+        session.preserve(token, file, &self.drivers, &self.choice(), &self.ids)
+    }
+
+    /// What may be written now.
+    fn choice(&self) -> Choice<'_> {
+        Choice {
+            own: &self.own,
+            target: self.images.lock().target(loaded_image()),
+        }
+    }
+
+    /// An image is being loaded that may be booted next: its file, its command line, and what it is
+    /// known by once it is loaded. Files that are preserved are written so that it reads them, if
+    /// need be.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] if its catalogue is damaged, or it would not read what is preserved now;
+    /// what a handler says; `ENOMEM`, `EINTR`. Nothing is lost then, and an image that was loaded
+    /// before remains what boots next.
+    pub(crate) fn negotiate(&self, key: usize, image: &[u8], cmdline: &[u8]) -> Result {
+        let _operating = self.operate()?;
+        let looked_at = formats::image::Image::look_at(image, cmdline, |why| {
+            log::pr_err!("luo: the image is not loaded: {why}\n");
+            self.last_error
+                .set(log::fmt!("an image was not loaded: {why}"));
+        })?;
+        let looked_at = Arc::new(looked_at, crate::sys::alloc::GFP_KERNEL)?;
+        let choice = Choice {
+            own: &self.own,
+            target: Target::Image(looked_at.clone()),
+        };
+        if let Err(err) = outgoing::settle(&self.outgoing, &self.drivers, &choice) {
+            let image = &*looked_at;
+            log::pr_err!(
+                "luo: image {image} is not loaded, as it would not read what is preserved\n"
+            );
+            self.last_error.set(log::fmt!(
+                "image {image} was not loaded, as it would not read what is preserved: {err:?}"
+            ));
+            return Err(err);
+        }
+        looked_at.say();
+        self.images.lock().add(key, looked_at, loaded_image().key)
+    }
+
+    /// Lets a format be written from now on, or not. Files that are preserved in it are written in
+    /// another version at once.
+    ///
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`](crate::sys::error::EOPNOTSUPP) if it is not a handler's that can be chosen,
+    /// `EBUSY` if files are preserved in it that cannot be written otherwise; nothing has changed
+    /// then.
+    pub(crate) fn enable(&self, format: &formats::id::Id, on: bool) -> Result {
+        let _operating = self.operate()?;
+        let before = self.drivers.lock().enable(format, on)?;
+        let settled = outgoing::settle(&self.outgoing, &self.drivers, &self.choice());
+        if settled.is_err() {
+            // It is there: `before` is what it said.
+            let _ = self.drivers.lock().enable(format, before);
+        }
+        settled.map_err(|err| match err {
+            EPROTONOSUPPORT => crate::sys::error::EBUSY,
+            other => other,
+        })
+    }
+
+    /// What boots next, for an operator; see [`Images::show`].
+    pub(crate) fn loaded(&self, to: &mut [u8]) -> usize {
+        self.images.lock().show(loaded_image(), to)
     }
 
     /// Gives up an outgoing session and all it preserves.
@@ -285,9 +381,14 @@ impl Luo {
         }
         let serialised = self.serialise();
         if let Err(err) = serialised {
-            self.last_error.set(log::fmt!(
-                "reboot refused, as a file could not be frozen: {err:?}"
-            ));
+            match err {
+                EPROTONOSUPPORT => self.last_error.set(log::fmt!(
+                    "reboot refused, as the loaded image does not read what is preserved"
+                )),
+                _ => self.last_error.set(log::fmt!(
+                    "reboot refused, as a file could not be frozen: {err:?}"
+                )),
+            }
             self.frozen.store(false, Ordering::Relaxed);
             self.gate.open();
         }
@@ -299,10 +400,20 @@ impl Luo {
         if self.root.lock().is_none() {
             return Err(EINVAL);
         }
-        let head = outgoing::serialise(&self.outgoing)?;
+        let choice = self.choice();
+        if matches!(choice.target, Target::Unable) && outgoing::any(&self.outgoing) {
+            log::pr_err!(
+                "luo: no reboot: files are preserved, and the image was loaded by kexec_load, which hands nothing over; load it by kexec_file_load (kexec -s), or close the sessions\n"
+            );
+            return Err(EPROTONOSUPPORT);
+        }
+        let head = outgoing::serialise(&self.outgoing, &self.drivers, &choice)?;
         if let Some(root) = &mut *self.root.lock() {
             root.set_sessions(head);
             root.write_flbs(&self.drivers);
+        }
+        if let Some(written) = &mut *self.written.lock() {
+            written.write(&self.drivers);
         }
         Ok(())
     }

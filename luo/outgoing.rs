@@ -5,17 +5,19 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::drivers::{of_file, Drivers};
+use super::drivers::{of_file, Driver, Drivers, User};
 use super::flb::Uses;
 use super::format::{FileSer, SessionSer};
+use super::formats::choice::Choice;
+use super::formats::id::Id;
 use super::ids::{Claim, Ids, Room};
 use super::ioctl::Side;
 use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_set::BlockSet;
 use crate::sys::alloc::{Arc, KVVec, RBTree, GFP_KERNEL};
-use crate::sys::driver::{file_bytes, File, Ops, Owner, Saved};
-use crate::sys::error::{Result, EEXIST};
+use crate::sys::driver::{file_bytes, File, Flb, Ops, Owner, Saved};
+use crate::sys::error::{Result, EEXIST, EPROTONOSUPPORT};
 use crate::sys::lock::{locked, Locked};
 use crate::sys::log;
 
@@ -25,16 +27,62 @@ struct Preserved {
     saved: Saved,
     ops: Ops,
     compatible: Compatible,
+    format: Id,
     // Dropped in this order, after the handler has undone its part.
-    _uses: Uses,
+    user: User,
+    uses: Uses,
     _claim: Claim,
-    _owner: Owner,
+    owner: Owner,
     file: File,
 }
 
 impl Drop for Preserved {
     fn drop(&mut self) {
         self.ops.unpreserve(&self.file, &self.saved);
+    }
+}
+
+impl Preserved {
+    /// Has it written in the newest format that will be read.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] if there is none; what the handler says. It is as it was then.
+    fn settle(&mut self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
+        let driver = self.reader(drivers, choice)?;
+        if driver.format == self.format {
+            return Ok(());
+        }
+        let needed = drivers.lock().flbs_of(&driver)?;
+        let uses = Uses::new(needed)?;
+        let ops = driver.ops;
+        ops.convert(&self.file, &mut self.saved, self.format.version)?;
+        self.ops = ops;
+        self.compatible = driver.compatible;
+        self.format = driver.format;
+        self.user = driver.user();
+        self.uses = uses;
+        self.owner = driver.owner;
+        Ok(())
+    }
+
+    /// The handler that ought to have it, and that all its FLBs will be read.
+    fn reader(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result<Driver> {
+        reads_flbs(choice, self.uses.flbs())?;
+        drivers.lock().choose(&self.format.name, choice)
+    }
+}
+
+/// Whether FLBs will be read.
+///
+/// # Errors
+///
+/// [`EPROTONOSUPPORT`] if not.
+fn reads_flbs<'a>(choice: &Choice<'_>, flbs: impl Iterator<Item = &'a Flb>) -> Result {
+    let mut names = flbs.filter_map(Flb::compatible);
+    match names.all(|name| choice.reads(&Id::of(&name))) {
+        true => Ok(()),
+        false => Err(EPROTONOSUPPORT),
     }
 }
 
@@ -77,14 +125,15 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`EEXIST`] for a token in use, `ENOENT` without a handler, `EBUSY` for a file that is
-    /// preserved already, `ENOSPC` when the session is full, `ENOMEM`, what `file` and the handler
-    /// say. Nothing has changed then.
+    /// [`EEXIST`] for a token in use, `ENOENT` without a handler, [`EPROTONOSUPPORT`] if whoever
+    /// boots next would not read it, `EBUSY` for a file that is preserved already, `ENOSPC` when the
+    /// session is full, `ENOMEM`, what `file` and the handler say. Nothing has changed then.
     pub(crate) fn preserve(
         &self,
         token: u64,
         file: impl FnOnce() -> Result<File>,
         drivers: &Locked<Drivers>,
+        choice: &Choice<'_>,
         ids: &Arc<Ids>,
     ) -> Result {
         let mut files = self.files.lock();
@@ -92,7 +141,7 @@ impl Session {
             return Err(EEXIST);
         }
         let before = files.list.len();
-        let added = files.add(token, file, drivers, ids);
+        let added = files.add(token, file, drivers, choice, ids);
         match added {
             Ok(bytes) => {
                 self.shown.files.fetch_add(1, Ordering::Relaxed);
@@ -117,15 +166,71 @@ impl Session {
         self.shown.bytes.store(0, Ordering::Relaxed);
     }
 
+    /// Looks whether all files will be read.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] if one would not.
+    fn check(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
+        let files = self.files.lock();
+        for file in files.list.iter() {
+            if let Err(err) = file.reader(drivers, choice) {
+                log::pr_err!(
+                    "luo: session {}: whoever boots next does not read the file with token {:#x} ({})\n",
+                    self.name,
+                    file.token,
+                    file.compatible
+                );
+                return Err(err);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has all files written in formats that will be read.
+    ///
+    /// # Errors
+    ///
+    /// What a handler says. Files before that one are in their new formats, the others in their old
+    /// ones.
+    fn settle(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
+        let mut files = self.files.lock();
+        for file in files.list.iter_mut() {
+            self.settle_file(file, drivers, choice)?;
+        }
+        Ok(())
+    }
+
+    fn settle_file(
+        &self,
+        file: &mut Preserved,
+        drivers: &Locked<Drivers>,
+        choice: &Choice<'_>,
+    ) -> Result {
+        file.settle(drivers, choice).inspect_err(|err| {
+            log::pr_err!(
+                "luo: session {}: the file with token {:#x} ({}) cannot be written so that whoever boots next reads it: {err:?}\n",
+                self.name,
+                file.token,
+                file.compatible
+            )
+        })
+    }
+
     /// Freezes all files in order and writes their records.
     ///
     /// # Errors
     ///
     /// What a handler says; the files before its file are unfrozen again then.
-    fn freeze(&self) -> Result<SessionSer> {
+    fn freeze(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result<SessionSer> {
         let mut files = self.files.lock();
         let Files { list, blocks, .. } = &mut *files;
         for (index, file) in list.iter_mut().enumerate() {
+            // Preserved before it was known who boots next, if it is not right yet.
+            if let Err(err) = self.settle_file(file, drivers, choice) {
+                unfreeze(list, index);
+                return Err(err);
+            }
             if let Err(err) = file.ops.freeze(&file.file, &mut file.saved) {
                 log::pr_err!(
                     "luo: session {}: the file with token {:#x} ({}) cannot be frozen: {err:?}\n",
@@ -174,14 +279,20 @@ impl Files {
         token: u64,
         file: impl FnOnce() -> Result<File>,
         drivers: &Locked<Drivers>,
+        choice: &Choice<'_>,
         ids: &Arc<Ids>,
     ) -> Result<u64> {
         self.blocks.reserve(self.list.len() + 1)?;
         let file = file()?;
-        let driver = of_file(drivers, &file)?;
+        let name = of_file(drivers, &file)?.format.name;
+        let driver = drivers.lock().choose(&name, choice);
+        let driver = driver.inspect_err(|_| {
+            log::pr_err!("luo: a file is not preserved: whoever boots next reads no version of {name} that is written here\n")
+        })?;
         let ops = driver.ops;
         let claim = Claim::new(ids, Room::new()?, ops.id(&file), Side::Outgoing)?;
         let needed = drivers.lock().flbs_of(&driver)?;
+        reads_flbs(choice, needed.iter().map(|(flb, _)| flb))?;
         let uses = Uses::new(needed)?;
         // All that is needed, before anything is preserved.
         self.tokens.try_create_and_insert(token, (), GFP_KERNEL)?;
@@ -193,9 +304,11 @@ impl Files {
             saved,
             ops,
             compatible: driver.compatible,
-            _uses: uses,
+            format: driver.format,
+            user: driver.user(),
+            uses,
             _claim: claim,
-            _owner: driver.owner,
+            owner: driver.owner,
             file,
         };
         // There is room.
@@ -278,6 +391,42 @@ impl Sessions {
     }
 }
 
+/// Looks whether all files will be read, and then has them written so.
+///
+/// # Errors
+///
+/// [`EPROTONOSUPPORT`] if a file would not be read; nothing has changed then. What a handler says;
+/// each file is in its new format or its old one then, and as good as before.
+pub(crate) fn settle(
+    sessions: &Locked<Sessions>,
+    drivers: &Locked<Drivers>,
+    choice: &Choice<'_>,
+) -> Result {
+    each(sessions, |session| session.check(drivers, choice))?;
+    each(sessions, |session| session.settle(drivers, choice))
+}
+
+/// Whether any file is preserved.
+pub(crate) fn any(sessions: &Locked<Sessions>) -> bool {
+    let look = |session: &Session| match session.shown.files.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        _ => Err(EEXIST),
+    };
+    each(sessions, look).is_err()
+}
+
+/// Calls `f` for one session after the other, without their list's lock, until it fails.
+fn each(sessions: &Locked<Sessions>, mut f: impl FnMut(&Session) -> Result) -> Result {
+    let mut number = 0;
+    loop {
+        let Some(session) = sessions.lock().after(number) else {
+            return Ok(());
+        };
+        number = session.number;
+        f(&session)?;
+    }
+}
+
 /// Freezes all sessions and writes their records; returns the first block, or zero. Nobody may make
 /// or close sessions meanwhile, but whoever only looks at the list need not wait: its lock is not
 /// held while handlers work.
@@ -285,14 +434,18 @@ impl Sessions {
 /// # Errors
 ///
 /// What a handler says; everything is unfrozen again then.
-pub(crate) fn serialise(sessions: &Locked<Sessions>) -> Result<PhysAddr> {
+pub(crate) fn serialise(
+    sessions: &Locked<Sessions>,
+    drivers: &Locked<Drivers>,
+    choice: &Choice<'_>,
+) -> Result<PhysAddr> {
     let (mut number, mut index) = (0, 0);
     loop {
         let Some(session) = sessions.lock().after(number) else {
             break;
         };
         number = session.number;
-        match session.freeze() {
+        match session.freeze(drivers, choice) {
             Ok(record) => sessions.lock().blocks.write(index, &record),
             Err(err) => {
                 unfreeze_before(sessions, number);

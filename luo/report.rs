@@ -71,13 +71,30 @@ pub(crate) struct Bookmark(Locked<(u64, Place)>);
 const START: (u64, Place) = (0, Place::Arrived(0));
 
 /// The part of a text that somebody asked for.
-struct Window<'a> {
+pub(crate) struct Window<'a> {
     /// Bytes before it that are still to come.
     skip: u64,
     to: &'a mut [u8],
     filled: usize,
     /// Bytes of the text so far.
     length: u64,
+}
+
+impl<'a> Window<'a> {
+    /// A text's beginning.
+    pub(crate) fn new(to: &'a mut [u8]) -> Self {
+        Self {
+            skip: 0,
+            to,
+            filled: 0,
+            length: 0,
+        }
+    }
+
+    /// Bytes that were written.
+    pub(crate) fn filled(&self) -> usize {
+        self.filled
+    }
 }
 
 impl Write for Window<'_> {

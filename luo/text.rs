@@ -31,6 +31,16 @@ impl<const N: usize> Text<N> {
         (len > 0).then_some(Self(text))
     }
 
+    /// A text of these bytes; `None` if there are none, too many, or a NUL among them.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let mut text = [0; N];
+        let fits = !bytes.is_empty() && bytes.len() < N && !bytes.contains(&0);
+        text.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, from)| *to = *from);
+        fits.then_some(Self(text))
+    }
+
     /// All N bytes.
     pub(crate) fn bytes(&self) -> &[u8; N] {
         &self.0

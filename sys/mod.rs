@@ -22,6 +22,15 @@ pub(crate) mod fdt;
 /// Bytes of a release string: `__NEW_UTS_LEN` and a NUL.
 pub(crate) const RELEASE_LEN: usize = 65;
 
+/// An image that is loaded and will be booted by a kexec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LoadedImage {
+    /// What it is known by; 0 if none is loaded.
+    pub(crate) key: usize,
+    /// Whether it will find what is handed over: kexec_file_load loaded it.
+    pub(crate) handed: bool,
+}
+
 /// Most NUMA nodes an architecture allows.
 pub(crate) const MAX_NODES: usize = 1024;
 

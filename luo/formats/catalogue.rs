@@ -226,6 +226,7 @@ impl<'a> Catalogue<'a> {
     }
 
     /// All its bytes.
+    #[cfg(not(kernel))]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }

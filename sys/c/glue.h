@@ -21,6 +21,7 @@ struct file;
 struct module;
 struct liveupdate_flb;
 struct liveupdate_file_handler;
+struct liveupdate_file_op_args;
 
 /* Places for an early allocation, next to node numbers. */
 #define LU_LOW (-1)
@@ -156,18 +157,39 @@ u64 lu_file_bytes(const struct file *file);
 void lu_flb_init(struct liveupdate_flb *flb);
 void lu_test_register(struct liveupdate_file_handler *handler);
 
+/* Formats (luo_formats.c): the next kernel's image, and this kernel's catalogue. */
+unsigned long lu_loaded_image(bool *handed);
+const unsigned char *lu_own_catalogue(unsigned long *len);
+const char *lu_hidden_formats(void);
+struct kobject;
+int lu_formats_folder(struct kobject *parent);
+int lu_format_show(const char *name, u32 version);
+void lu_format_hide(const char *name, u32 version);
+/* Of a handler that has more than one version; see luo_formats.c. */
+typedef int (*lu_convert_fn)(struct liveupdate_file_op_args *args, u32 from);
+
 /* What /sys/kernel/liveupdate shows (luo_sysfs.c asks, Rust answers). */
 #define LU_SHOW_ENABLED 0
 #define LU_SHOW_STATE 1
 #define LU_SHOW_NUMBER 2
 #define LU_SHOW_PREVIOUS 3
 #define LU_SHOW_LAST_ERROR 4
+#define LU_SHOW_LOADED 5
+#define LU_SHOW_ARRIVED 6
 unsigned long lu_luo_show(unsigned int what, unsigned char *to, unsigned long len);
 unsigned long lu_luo_sessions(u64 offset, unsigned char *to, unsigned long len);
 
 /* Called by C at boot; defined in Rust. */
 int lu_parse_liveupdate(bool on);
 int lu_parse_on_error(bool panic);
+int lu_parse_unknown(bool mainline);
+int lu_luo_register_version(struct liveupdate_file_handler *handler, lu_convert_fn convert);
+#define LU_FORMAT_READ 0
+#define LU_FORMAT_WRITE 1
+#define LU_FORMAT_ENABLED 2
+#define LU_FORMAT_USERS 3
+long lu_format_attribute(const char *name, u32 version, unsigned int what);
+int lu_format_enable(const char *name, u32 version, bool on);
 int lu_luo_start(void);
 int lu_luo_publish(void);
 bool liveupdate_file_is_preserved(struct file *file);

@@ -29,6 +29,8 @@ LU_ATTRIBUTE(state, LU_SHOW_STATE, 0444);
 LU_ATTRIBUTE(update_number, LU_SHOW_NUMBER, 0444);
 LU_ATTRIBUTE(previous_release, LU_SHOW_PREVIOUS, 0444);
 LU_ATTRIBUTE(last_error, LU_SHOW_LAST_ERROR, 0400);
+LU_ATTRIBUTE(loaded_image, LU_SHOW_LOADED, 0444);
+LU_ATTRIBUTE(arrived_formats, LU_SHOW_ARRIVED, 0444);
 
 static ssize_t sessions_read(struct file *file, struct kobject *kobj,
 			     const struct bin_attribute *attr, char *buf, loff_t offset,
@@ -45,6 +47,8 @@ static struct attribute *attributes[] = {
 	&update_number_attr.attr,
 	&previous_release_attr.attr,
 	&last_error_attr.attr,
+	&loaded_image_attr.attr,
+	&arrived_formats_attr.attr,
 	NULL,
 };
 
@@ -65,7 +69,7 @@ static int __init luo_sysfs(void)
 
 	if (!folder)
 		return -ENOMEM;
-	err = sysfs_create_group(folder, &group);
+	err = sysfs_create_group(folder, &group) ?: lu_formats_folder(folder);
 	if (err)
 		kobject_put(folder);
 	return err;

@@ -10,7 +10,7 @@ use super::alloc::Arc;
 use crate::luo::flb::Side;
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
-use crate::sys::error::Result;
+use crate::sys::error::{Result, EOPNOTSUPP};
 
 /// A file, with a reference to it.
 pub(crate) type File = Arc<FakeFile>;
@@ -81,6 +81,10 @@ pub(crate) trait Handler {
     fn unpreserve(&self, file: &File, data: u64, private: u64);
     fn freeze(&self, file: &File, data: u64) -> Result<u64>;
     fn unfreeze(&self, file: &File, data: u64);
+    /// Makes what another version of the same format kept into what this one keeps.
+    fn convert(&self, _file: &File, _data: u64, _private: u64, _from: u32) -> Result<(u64, u64)> {
+        Err(EOPNOTSUPP)
+    }
     fn retrieve(&self, data: u64) -> Result<File>;
     fn can_finish(&self, data: u64, outcome: &Outcome) -> bool;
     fn finish(&self, data: u64, outcome: &Outcome);
@@ -129,6 +133,12 @@ impl Ops {
 
     pub(crate) fn unfreeze(&self, file: &File, saved: &Saved) {
         self.0.unfreeze(file, saved.data);
+    }
+
+    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, from: u32) -> Result {
+        let (data, private) = self.0.convert(file, saved.data, saved.private, from)?;
+        *saved = Saved { data, private };
+        Ok(())
     }
 
     pub(crate) fn retrieve(&self, data: u64) -> Result<File> {

@@ -11,12 +11,14 @@ pub(crate) mod faults;
 mod frame;
 pub(crate) mod gate;
 pub(crate) mod handover;
+mod image;
 pub(crate) mod libfdt;
 pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod pages;
 
 pub(crate) use frame::Frame;
+pub(crate) use image::{hidden, loaded_image, own_catalogue, unknown_is_mainline};
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -51,6 +53,7 @@ pub(crate) mod error {
     pub(crate) const ENODATA: Error = Error(61);
     pub(crate) const EBADMSG: Error = Error(74);
     pub(crate) const EJUKEBOX: Error = Error(528);
+    pub(crate) const EPROTONOSUPPORT: Error = Error(93);
     pub(crate) const EOPNOTSUPP: Error = Error(95);
 }
 
@@ -67,5 +70,6 @@ pub(crate) mod log {
     }
 
     pub(crate) use record as pr_err;
+    pub(crate) use record as pr_info;
     pub(crate) use record as pr_warn;
 }

@@ -38,6 +38,11 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         Some(fdt) => fdt.page().frame().phys(),
         None => return EINVAL.to_errno(),
     };
+    #[cfg(CONFIG_LIVEUPDATE)]
+    // SAFETY: By the caller's promise.
+    if let Err(err) = unsafe { super::api_liveupdate::negotiate(image) } {
+        return err.to_errno();
+    }
     let list = state::SCRATCH.entries();
     #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
     let list = super::corrupt::spoilt_list().unwrap_or(list);

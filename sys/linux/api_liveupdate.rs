@@ -12,8 +12,11 @@ use kernel::sync::aref::ARef;
 use kernel::sync::SetOnce;
 
 use super::driver::{Flb, Ops};
+use super::luo_formats::{hidden, hide, show, show_all};
 use super::{glue, state};
 use crate::luo::format::SUBTREE;
+use crate::luo::formats::id::Id;
+use crate::luo::formats::written;
 use crate::luo::text::Compatible;
 use crate::luo::{Left, Luo};
 use crate::sys::error::Result;
@@ -64,7 +67,14 @@ extern "C" fn lu_luo_start() -> c_int {
     if !ENABLED.load(Ordering::Relaxed) {
         return 0;
     }
-    match Luo::start(left()) {
+    let started = Luo::start(left()).and_then(|mut luo| {
+        if let Ok(found) = state::find_subtree(written::SUBTREE) {
+            let size = usize::try_from(found.size).unwrap_or(usize::MAX);
+            luo.judge(found.data, size)?;
+        }
+        Ok(luo)
+    });
+    match started {
         Ok(luo) => {
             if luo.number > 0 {
                 pr_info!("luo: this is live update number {}\n", luo.number);
@@ -104,7 +114,42 @@ extern "C" fn lu_luo_publish() -> c_int {
         ENABLED.store(false, Ordering::Relaxed);
         return err.to_errno();
     }
+    show_all(luo);
     0
+}
+
+/// An image is being loaded: settles what will be written for it; see [`Luo::negotiate`].
+///
+/// # Safety
+///
+/// `image` is a valid image that is being loaded by the caller alone, its file and its command line
+/// are there.
+pub(super) unsafe fn negotiate(image: *const bindings::kimage) -> Result {
+    let Ok(luo) = luo() else {
+        return Ok(());
+    };
+    /// # Safety
+    ///
+    /// `at` is null, or so many bytes from there on may be read as long as this lives.
+    unsafe fn bytes<'a>(at: *const c_void, len: usize) -> &'a [u8] {
+        if at.is_null() {
+            return &[];
+        }
+        // SAFETY: By the caller's promise.
+        unsafe { core::slice::from_raw_parts(at.cast(), len) }
+    }
+    // SAFETY: By the caller's promise: both are as long as the image says, and stay until it is
+    // loaded.
+    let (file, cmdline) = unsafe {
+        (
+            bytes((*image).kernel_buf, (*image).kernel_buf_len as usize),
+            bytes(
+                (*image).cmdline_buf.cast(),
+                (*image).cmdline_buf_len as usize,
+            ),
+        )
+    };
+    luo.negotiate(image.addr(), file, cmdline)
 }
 
 #[export]
@@ -129,17 +174,44 @@ fn errno(result: Result) -> c_int {
 /// `fh` is a file handler that stays as it is until it is unregistered.
 #[export]
 unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_handler) -> c_int {
-    let register = || {
-        let luo = luo()?;
-        // SAFETY: By the caller's promise.
-        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
-        let compatible = ops.compatible().ok_or(EINVAL)?;
-        luo.drivers.lock().register(ops, compatible)?;
-        // SAFETY: As above. The test registers FLBs, so no lock may be held.
-        unsafe { glue::lu_test_register(fh.cast()) };
-        Ok(())
-    };
-    errno(register())
+    // SAFETY: By the caller's promise.
+    errno(unsafe { register(fh, None) })
+}
+
+/// Registers a handler that has more than one version, each with a handler of its own. `convert`
+/// makes what another version's handler has preserved into what this one would have: it gets the
+/// arguments as the other one left them, and that one's version.
+///
+/// # Safety
+///
+/// As for [`liveupdate_register_file_handler`].
+#[no_mangle]
+unsafe extern "C" fn lu_luo_register_version(
+    fh: *mut glue::liveupdate_file_handler,
+    convert: glue::lu_convert_fn,
+) -> c_int {
+    // SAFETY: By the caller's promise.
+    errno(unsafe { register(fh.cast(), convert) })
+}
+
+/// # Safety
+///
+/// As for [`liveupdate_register_file_handler`].
+unsafe fn register(fh: *mut liveupdate_file_handler, convert: glue::lu_convert_fn) -> Result {
+    let luo = luo()?;
+    // SAFETY: By the caller's promise.
+    let ops = unsafe { Ops::new(fh, convert) }.ok_or(EINVAL)?;
+    let compatible = ops.compatible().ok_or(EINVAL)?;
+    let format = Id::of(&compatible);
+    if hidden(&format) {
+        pr_warn!("luo: no handler for {format}: liveupdate.hide names it\n");
+        return Ok(());
+    }
+    luo.drivers.lock().register(ops, compatible)?;
+    show(&format);
+    // SAFETY: As above. The test registers FLBs, so no lock may be held.
+    unsafe { glue::lu_test_register(fh.cast()) };
+    Ok(())
 }
 
 /// # Safety
@@ -148,8 +220,11 @@ unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_h
 #[export]
 unsafe extern "C" fn liveupdate_unregister_file_handler(fh: *mut liveupdate_file_handler) {
     // SAFETY: By the caller's promise.
-    if let (Ok(luo), Some(ops)) = (luo(), unsafe { Ops::new(fh) }) {
+    if let (Ok(luo), Some(ops)) = (luo(), unsafe { Ops::new(fh, None) }) {
         luo.drivers.lock().unregister(ops);
+        if let Some(compatible) = ops.compatible() {
+            hide(luo, &Id::of(&compatible));
+        }
     }
 }
 
@@ -176,7 +251,7 @@ unsafe extern "C" fn liveupdate_register_flb(
     let register = || {
         let luo = luo()?;
         // SAFETY: By the caller's promise.
-        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
+        let ops = unsafe { Ops::new(fh, None) }.ok_or(EINVAL)?;
         // SAFETY: As above.
         let (flb, name) = unsafe { flb_at(flb) }?;
         luo.drivers.lock().register_flb(ops, flb, name)
@@ -195,7 +270,7 @@ unsafe extern "C" fn liveupdate_unregister_flb(
     let unregister = || -> Result<bool> {
         let luo = luo()?;
         // SAFETY: By the caller's promise.
-        let ops = unsafe { Ops::new(fh) }.ok_or(EINVAL)?;
+        let ops = unsafe { Ops::new(fh, None) }.ok_or(EINVAL)?;
         // SAFETY: As above.
         let (flb, _) = unsafe { flb_at(flb) }?;
         Ok(luo.drivers.lock().unregister_flb(ops, flb))

@@ -17,7 +17,7 @@ use super::glue;
 use crate::luo::flb::{Phase, Side};
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
-use crate::sys::error::{Error, Result, EINVAL};
+use crate::sys::error::{Error, Result, EINVAL, EOPNOTSUPP};
 
 /// A file, with a reference to it.
 pub(crate) type File = ARef<kernel::fs::File>;
@@ -87,8 +87,14 @@ fn raw(outcome: &Outcome) -> (*mut bindings::file, c_int) {
 /// Points to a handler that was registered, with the operations that it must have. It stays where
 /// it is while it is in the registry or an [`Owner`] of its module lives, and whoever calls has one
 /// or the other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ops(NonNull<liveupdate_file_handler>);
+#[derive(Clone, Copy)]
+pub(crate) struct Ops(NonNull<liveupdate_file_handler>, glue::lu_convert_fn);
+
+impl PartialEq for Ops {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
 
 // SAFETY: Handlers may be called on any thread.
 unsafe impl Send for Ops {}
@@ -108,8 +114,11 @@ impl Ops {
     /// # Safety
     ///
     /// `handler` is null or a handler that fulfils this type's invariant from now on.
-    pub(super) unsafe fn new(handler: *mut liveupdate_file_handler) -> Option<Self> {
-        let ops = Self(NonNull::new(handler)?);
+    pub(super) unsafe fn new(
+        handler: *mut liveupdate_file_handler,
+        convert: glue::lu_convert_fn,
+    ) -> Option<Self> {
+        let ops = Self(NonNull::new(handler)?, convert);
         let table = ops.table();
         let whole = table.can_preserve.is_some()
             && table.preserve.is_some()
@@ -208,6 +217,20 @@ impl Ops {
             // SAFETY: As above; the file was frozen.
             unsafe { call(&mut self.with(file, saved)) };
         }
+    }
+
+    /// Makes what the handler of another version has preserved into what this one would have.
+    ///
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`] if it cannot; what it says. All is as it was then.
+    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, from: u32) -> Result {
+        let convert = self.1.ok_or(EOPNOTSUPP)?;
+        let mut args = self.with(file, saved);
+        // SAFETY: The invariant; what was saved came from a handler of the same family.
+        result(unsafe { convert((&raw mut args).cast(), from) })?;
+        (saved.data, saved.private) = (args.serialized_data, args.private_data);
+        Ok(())
     }
 
     pub(crate) fn retrieve(&self, data: u64) -> Result<File> {

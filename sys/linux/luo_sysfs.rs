@@ -44,6 +44,8 @@ unsafe extern "C" fn lu_luo_show(what: c_uint, to: *mut u8, len: usize) -> usize
         (glue::LU_SHOW_NUMBER, luo) => number(to, luo.map_or(0, |luo| luo.number)),
         (glue::LU_SHOW_PREVIOUS, _) => copy(to, state::previous_release()),
         (glue::LU_SHOW_LAST_ERROR, Ok(luo)) => luo.last_error(to),
+        (glue::LU_SHOW_LOADED, Ok(luo)) => luo.loaded(to),
+        (glue::LU_SHOW_ARRIVED, Ok(luo)) => luo.arrived_formats(to),
         _ => 0,
     }
 }

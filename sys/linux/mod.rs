@@ -34,6 +34,8 @@ mod luo_argument;
 #[cfg(CONFIG_LIVEUPDATE)]
 mod luo_device;
 #[cfg(CONFIG_LIVEUPDATE)]
+mod luo_formats;
+#[cfg(CONFIG_LIVEUPDATE)]
 mod luo_session;
 #[cfg(CONFIG_LIVEUPDATE)]
 mod luo_sysfs;
@@ -46,6 +48,8 @@ mod vmalloc_area;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) use api_liveupdate::on_error;
 pub(crate) use frame::Frame;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) use luo_formats::{hidden, loaded_image, own_catalogue, unknown_is_mainline};
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32;
@@ -81,6 +85,8 @@ pub(crate) mod error {
 /// The kernel log.
 pub(crate) mod log {
     pub(crate) use kernel::fmt::Display;
+    #[cfg(CONFIG_LIVEUPDATE)]
+    pub(crate) use kernel::pr_info;
     #[cfg(CONFIG_LIVEUPDATE)]
     pub(crate) use kernel::prelude::fmt;
     pub(crate) use kernel::{pr_err, pr_warn};

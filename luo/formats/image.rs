@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What an image that is loaded reads, looked at before it is booted.
+
+use core::fmt::Write;
+
+use super::catalogue::{Catalogue, Format, KHO_ON, READ, RELEASE};
+use super::choice::Target;
+use super::cmdline::{Off, Switches};
+use super::id::Id;
+use super::own::Declared;
+use super::{mainline, release};
+use crate::luo::report::Window;
+use crate::luo::text::{escape, Text};
+use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
+use crate::sys::error::{Result, EPROTONOSUPPORT};
+use crate::sys::{log, unknown_is_mainline, LoadedImage};
+
+/// What is written whatever is preserved: who does not read it can be handed nothing.
+const REQUIRED: [(&str, u32); 5] = [
+    ("kho", 4),
+    ("radix", 1),
+    ("kho-vmalloc", 1),
+    ("kho-block", 1),
+    ("luo", 5),
+];
+
+/// Mainline's switches are off unless its command line says otherwise; KHO's may be on by its
+/// configuration, which cannot be seen.
+const MAINLINE_FLAGS: u32 = KHO_ON;
+
+/// What an image reads.
+pub(crate) enum Reads {
+    /// These formats.
+    These(KVVec<Declared>),
+    Nothing(Why),
+}
+
+/// Why an image reads nothing.
+#[derive(Clone, Copy)]
+pub(crate) enum Why {
+    /// It has no catalogue, and is of no release whose formats are known.
+    Unknown,
+    /// Its command line turns it off.
+    Off(Off),
+    /// It does not read one of [`REQUIRED`].
+    Lacks(&'static str, u32),
+}
+
+impl log::Display for Why {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Unknown => f.write_str(
+                "it has no catalogue of formats, and is not a release that is known; liveupdate.unknown=mainline takes it for mainline",
+            ),
+            Self::Off(off) => f.write_str(off.text()),
+            Self::Lacks(name, version) => write!(f, "it does not read {name} {version}"),
+        }
+    }
+}
+
+/// An image that may be booted next.
+pub(crate) struct Image {
+    release: Option<Text<{ RELEASE + 1 }>>,
+    pub(crate) reads: Reads,
+}
+
+impl log::Display for Image {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match &self.release {
+            Some(release) => escape(release.text(), f),
+            None => f.write_str("of unknown release"),
+        }
+    }
+}
+
+impl Image {
+    /// Looks at the file of an image and the command line it will get. `refuse` is told why it must
+    /// not be booted at all.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] for a catalogue that is damaged, `ENOMEM`.
+    pub(crate) fn look_at(
+        image: &[u8],
+        cmdline: &[u8],
+        refuse: impl FnOnce(core::fmt::Arguments<'_>),
+    ) -> Result<Self> {
+        let switches = Switches::parse(cmdline);
+        match Catalogue::find(image) {
+            Ok(Some(catalogue)) => {
+                let release = Text::of(catalogue.release().as_bytes());
+                let off = switches.off(catalogue.flags());
+                Self::new(release, off, catalogue.formats())
+            }
+            Ok(None) => {
+                let said = release::of(image);
+                let release = said.and_then(|said| Text::of(said.as_bytes()));
+                if said.is_some_and(mainline::is_known) || unknown_is_mainline() {
+                    Self::new(release, switches.off(MAINLINE_FLAGS), mainline::formats())
+                } else {
+                    let reads = Reads::Nothing(Why::Unknown);
+                    Ok(Self { release, reads })
+                }
+            }
+            Err(fault) => {
+                refuse(log::fmt!(
+                    "its catalogue of formats is damaged: {}; so may be the rest of it",
+                    fault.text()
+                ));
+                Err(EPROTONOSUPPORT)
+            }
+        }
+    }
+
+    fn new<'a>(
+        release: Option<Text<{ RELEASE + 1 }>>,
+        off: Option<Off>,
+        formats: impl Iterator<Item = Format<'a>>,
+    ) -> Result<Self> {
+        if let Some(off) = off {
+            let reads = Reads::Nothing(Why::Off(off));
+            return Ok(Self { release, reads });
+        }
+        let mut list: KVVec<Declared> = KVVec::new();
+        for declared in formats.filter_map(|format| Declared::new(&format)) {
+            if declared.access & READ != 0 {
+                list.push(declared, GFP_KERNEL)?;
+            }
+        }
+        let lacks = REQUIRED.iter().find(|(name, version)| {
+            Id::new(name, *version).is_none_or(|id| !list.iter().any(|read| read.id == id))
+        });
+        let reads = match lacks {
+            Some((name, version)) => Reads::Nothing(Why::Lacks(name, *version)),
+            None => Reads::These(list),
+        };
+        Ok(Self { release, reads })
+    }
+
+    /// Says in the log what it reads.
+    pub(crate) fn say(&self) {
+        match &self.reads {
+            Reads::These(_) => log::pr_info!("luo: image {self} can be handed over to\n"),
+            Reads::Nothing(why) => log::pr_warn!(
+                "luo: image {self} is loaded, and nothing can be handed over to it: {why}\n"
+            ),
+        }
+    }
+}
+
+/// The images that may be loaded: the one that is, and the one that may be next.
+pub(crate) struct Images(KVVec<(usize, Arc<Image>)>);
+
+impl Images {
+    pub(crate) const fn new() -> Self {
+        Self(KVVec::new())
+    }
+
+    /// Takes note of an image that will be known by `key`, and forgets others but that of `keep`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; nothing has changed then.
+    pub(crate) fn add(&mut self, key: usize, image: Arc<Image>, keep: usize) -> Result {
+        self.0.reserve(1, GFP_KERNEL)?;
+        self.0.retain(|(other, _)| *other == keep && *other != key);
+        Ok(self.0.push((key, image), GFP_KERNEL)?)
+    }
+
+    /// Who boots next.
+    pub(crate) fn target(&self, loaded: LoadedImage) -> Target {
+        let known = self.0.iter().find(|(key, _)| *key == loaded.key);
+        match known {
+            _ if loaded.key == 0 => Target::Any,
+            Some((_, image)) if loaded.handed => Target::Image(image.clone()),
+            _ => Target::Unable,
+        }
+    }
+
+    /// Shows what boots next: a line for the image, and one for each format that it reads. Returns
+    /// the length; what does not fit is cut.
+    pub(crate) fn show(&self, loaded: LoadedImage, to: &mut [u8]) -> usize {
+        let mut text = Window::new(to);
+        // It takes everything.
+        let _ = match self.target(loaded) {
+            Target::Any => text.write_str("none"),
+            Target::Unable => text.write_str("unable: loaded by kexec_load"),
+            Target::Image(image) => {
+                let image = &*image;
+                match &image.reads {
+                    Reads::Nothing(why) => text.write_fmt(log::fmt!("unable: {image}: {why}")),
+                    Reads::These(list) => {
+                        text.write_fmt(log::fmt!("ready: {image}")).and_then(|()| {
+                            let mut lines = list.iter();
+                            lines.try_for_each(|read| text.write_fmt(log::fmt!("\n{}", read.id)))
+                        })
+                    }
+                }
+            }
+        };
+        text.filled()
+    }
+}

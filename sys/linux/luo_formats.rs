@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Formats of this kernel: what C knows of the next one's image, and the folders of sysfs, which are
+//! `sys/c/luo_formats.c`.
+
+use core::ffi::CStr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kernel::prelude::*;
+
+use super::api_liveupdate::luo;
+use super::glue;
+use crate::luo::formats::catalogue::is_name;
+use crate::luo::formats::id::Id;
+use crate::luo::Luo;
+use crate::sys::error::{Result, ENOENT};
+use crate::sys::LoadedImage;
+
+/// `liveupdate.unknown=mainline`.
+static MAINLINE: AtomicBool = AtomicBool::new(false);
+
+/// Whether formats are shown as soon as they are registered.
+static SHOWN: AtomicBool = AtomicBool::new(false);
+
+#[no_mangle]
+extern "C" fn lu_parse_unknown(mainline: bool) -> c_int {
+    MAINLINE.store(mainline, Ordering::Relaxed);
+    0
+}
+
+/// Whether images of unknown release are taken for mainline.
+pub(crate) fn unknown_is_mainline() -> bool {
+    MAINLINE.load(Ordering::Relaxed)
+}
+
+/// The image that a kexec would boot.
+pub(crate) fn loaded_image() -> LoadedImage {
+    let mut handed = false;
+    // SAFETY: `handed` may be written.
+    let key = unsafe { glue::lu_loaded_image(&mut handed) };
+    let key = key as usize;
+    LoadedImage { key, handed }
+}
+
+/// This kernel's catalogue, if it was built with one.
+pub(crate) fn own_catalogue() -> Option<&'static [u8]> {
+    let mut len = 0;
+    // SAFETY: `len` may be written.
+    let bytes = unsafe { glue::lu_own_catalogue(&mut len) };
+    let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
+    // SAFETY: So many bytes are there for ever, and never change: they are the kernel's own
+    // constants.
+    (!bytes.is_null()).then(|| unsafe { core::slice::from_raw_parts(bytes, len) })
+}
+
+/// Whether `liveupdate.hide=` names a format: this kernel does then as if it did not have it.
+pub(crate) fn hidden(format: &Id) -> bool {
+    // SAFETY: A string of C's that does not change once the command line was parsed.
+    let list = unsafe { CStr::from_ptr(glue::lu_hidden_formats().cast()) };
+    let list = list.to_bytes().split(|byte| *byte == b',');
+    let mut hidden = list.filter_map(|one| {
+        let (name, version) = core::str::from_utf8(one).ok()?.rsplit_once(':')?;
+        Id::new(name, version.parse().ok()?)
+    });
+    hidden.any(|hidden| hidden == *format)
+}
+
+/// The name as C has it, if a folder can be called that.
+fn folder(format: &Id) -> Option<*const c_char> {
+    let name = core::str::from_utf8(format.name.text()).ok()?;
+    is_name(name).then(|| format.name.bytes().as_ptr().cast())
+}
+
+/// Shows a format that was registered.
+pub(super) fn show(format: &Id) {
+    if !SHOWN.load(Ordering::Acquire) {
+        return;
+    }
+    let Some(name) = folder(format) else {
+        return;
+    };
+    // SAFETY: The name is NUL-terminated.
+    let err = unsafe { glue::lu_format_show(name, format.version) };
+    if err != 0 {
+        pr_warn!("luo: {format} is not in sysfs: {err}\n");
+    }
+}
+
+/// Shows all formats, and from now on those that are registered.
+pub(super) fn show_all(luo: &Luo) {
+    SHOWN.store(true, Ordering::Release);
+    for declared in luo.own.list() {
+        show(&declared.id);
+    }
+    let mut last = None;
+    loop {
+        let next = luo.drivers.lock().format_after(last.as_ref());
+        let Some((format, _)) = next else {
+            return;
+        };
+        show(&format);
+        last = Some(format);
+    }
+}
+
+/// A format's handler is gone.
+pub(super) fn hide(luo: &Luo, format: &Id) {
+    if luo.format(format).is_none() {
+        if let Some(name) = folder(format) {
+            // SAFETY: The name is NUL-terminated.
+            unsafe { glue::lu_format_hide(name, format.version) };
+        }
+    }
+}
+
+/// The format of a folder.
+///
+/// # Safety
+///
+/// `name` is a string.
+unsafe fn format_of(name: *const c_char, version: u32) -> Result<Id> {
+    // SAFETY: By the caller's promise.
+    let name = unsafe { CStr::from_ptr(name.cast()) };
+    let name = name.to_str().map_err(|_| ENOENT)?;
+    Id::new(name, version).ok_or(ENOENT)
+}
+
+/// What a file of a format's folder says, or an errno.
+///
+/// # Safety
+///
+/// `name` is a string.
+#[no_mangle]
+unsafe extern "C" fn lu_format_attribute(
+    name: *const c_char,
+    version: u32,
+    what: c_uint,
+) -> c_long {
+    let attribute = || {
+        // SAFETY: By the caller's promise.
+        let format = unsafe { format_of(name, version) }?;
+        let shown = luo()?.format(&format).ok_or(ENOENT)?;
+        Ok(match what {
+            glue::LU_FORMAT_READ => shown.read.into(),
+            glue::LU_FORMAT_WRITE => shown.write.into(),
+            glue::LU_FORMAT_ENABLED => shown.enabled.unwrap_or(shown.write).into(),
+            _ => c_long::try_from(shown.users).unwrap_or(c_long::MAX),
+        })
+    };
+    let attribute: Result<c_long> = attribute();
+    attribute.unwrap_or_else(|err| err.to_errno() as c_long)
+}
+
+/// # Safety
+///
+/// `name` is a string.
+#[no_mangle]
+unsafe extern "C" fn lu_format_enable(name: *const c_char, version: u32, on: bool) -> c_int {
+    let enable = || {
+        // SAFETY: By the caller's promise.
+        let format = unsafe { format_of(name, version) }?;
+        luo()?.enable(&format, on)
+    };
+    kernel::error::from_result(|| enable().map(|()| 0))
+}
