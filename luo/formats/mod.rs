@@ -20,6 +20,6 @@ pub(crate) mod show;
 pub(crate) mod written;
 
 #[cfg(all(test, not(kernel)))]
-mod catalogue_tests;
+pub(crate) mod catalogue_tests;
 #[cfg(all(test, not(kernel)))]
 mod rules_tests;

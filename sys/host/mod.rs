@@ -11,7 +11,7 @@ pub(crate) mod faults;
 mod frame;
 pub(crate) mod gate;
 pub(crate) mod handover;
-mod image;
+pub(crate) mod image;
 pub(crate) mod libfdt;
 pub(crate) mod lock;
 pub(crate) mod machine;

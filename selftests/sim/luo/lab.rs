@@ -152,10 +152,8 @@ impl Lab {
     }
 }
 
-fn text(of: &str) -> Compatible {
-    let mut bytes = [0; 48];
-    bytes[..of.len()].copy_from_slice(of.as_bytes());
-    Compatible::new(&bytes).expect("a name")
+pub(crate) fn text(of: &str) -> Compatible {
+    Compatible::of(of.as_bytes()).expect("a name")
 }
 
 /// What is in a file.
@@ -296,7 +294,8 @@ impl Handler for FakeHandler {
     }
 
     fn can_preserve(&self, file: &File) -> bool {
-        body_of(file).kind == self.0
+        let body = file.inner.downcast_ref::<Body>();
+        body.is_some_and(|body| body.kind == self.0)
     }
 
     fn preserve(&self, file: &File) -> Result<(u64, u64)> {

@@ -5,6 +5,7 @@
 use super::lab::lab;
 use crate::kho::addr::PhysAddr;
 use crate::luo::format::{NAME, SUBTREE};
+use crate::luo::formats::written;
 use crate::luo::{incoming, outgoing, Left, Luo};
 use crate::sim::kernel::{self, small_machine, Handed, Kernel};
 use crate::sys::alloc::Arc;
@@ -64,14 +65,24 @@ impl World {
         let (kernel, refused) = Kernel::warm(handed);
         assert!(refused.is_none(), "{refused:?}");
         let left = root_of(&kernel, handed);
-        Self::boot(kernel, left).expect("memory")
+        let mapped = Mapped::new(handed.fdt, 4096).expect("it was judged");
+        let formats = kernel.subtree(&Blob::new(mapped.bytes()), written::SUBTREE);
+        let formats = formats.ok().map(|found| (found.data, found.size as usize));
+        Self::start(kernel, left, formats).expect("memory")
+    }
+
+    pub(crate) fn boot(kernel: Kernel, left: Left) -> Result<Self> {
+        Self::start(kernel, left, None)
     }
 
     /// What the initcalls do.
-    pub(crate) fn boot(mut kernel: Kernel, left: Left) -> Result<Self> {
+    fn start(mut kernel: Kernel, left: Left, formats: Option<(PhysAddr, usize)>) -> Result<Self> {
         lab().forget();
         kernel.lend();
-        let luo = Luo::start(left)?;
+        let mut luo = Luo::start(left)?;
+        if let Some((at, size)) = formats {
+            luo.judge(at, size)?;
+        }
         luo.publish()?;
         lab().register(&luo)?;
         Ok(Self { kernel, luo })
