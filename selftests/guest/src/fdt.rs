@@ -12,15 +12,25 @@ pub struct Property<'a> {
     value: Range<usize>,
 }
 
+/// A node without nodes in it: its name, and where all of it lies.
+struct Leaf<'a> {
+    name: &'a str,
+    bytes: Range<usize>,
+}
+
 /// All properties in order. A blob that cannot be read ends the list.
 pub fn properties(blob: &[u8]) -> Vec<Property<'_>> {
     let mut found = Vec::new();
     // Nothing is read beyond the blob; the first thing that does not fit ends the walk.
-    let _ = walk(blob, &mut found);
+    let _ = walk(blob, &mut found, &mut Vec::new());
     found
 }
 
-fn walk<'a>(blob: &'a [u8], found: &mut Vec<Property<'a>>) -> Option<()> {
+fn walk<'a>(
+    blob: &'a [u8],
+    found: &mut Vec<Property<'a>>,
+    leaves: &mut Vec<Leaf<'a>>,
+) -> Option<()> {
     let word = |at: usize| -> Option<usize> {
         let bytes = blob.get(at..at + 4)?.try_into().ok()?;
         usize::try_from(u32::from_be_bytes(bytes)).ok()
@@ -32,11 +42,20 @@ fn walk<'a>(blob: &'a [u8], found: &mut Vec<Property<'a>>) -> Option<()> {
     let strings = word(12)?;
     let mut at = word(8)?;
     let mut node = "";
+    let mut begun = None;
     loop {
         match word(at)? {
             1 => {
+                begun = Some(at);
                 node = text(at + 4)?;
                 at = (at + 4 + node.len() + 1).next_multiple_of(4);
+            }
+            2 => {
+                at += 4;
+                if let Some(begun) = begun.take() {
+                    let bytes = begun..at;
+                    leaves.push(Leaf { name: node, bytes });
+                }
             }
             3 => {
                 let length = word(at + 4)?;
@@ -46,7 +65,7 @@ fn walk<'a>(blob: &'a [u8], found: &mut Vec<Property<'a>>) -> Option<()> {
                 at = value.end.next_multiple_of(4);
                 found.push(Property { node, name, value });
             }
-            2 | 4 => at += 4,
+            4 => at += 4,
             _ => return None,
         }
     }
@@ -80,15 +99,30 @@ pub fn without_property(blob: &[u8], name: &str) -> Option<Vec<u8>> {
         .into_iter()
         .find(|property| property.node.is_empty() && property.name == name)?;
     let start = property.value.start - 12;
-    let taken = property.value.end.next_multiple_of(4) - start;
+    let end = property.value.end.next_multiple_of(4);
     let last = [name.as_bytes(), b"\0"].concat();
-    let mut rest = blob.strip_suffix(last.as_slice())?.to_vec();
-    rest.drain(start..start + taken);
+    let rest = blob.strip_suffix(last.as_slice())?;
+    cut(rest, start..end, last.len())
+}
+
+/// The blob without a node that has none in it, if it is there.
+pub fn without_node(blob: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut leaves = Vec::new();
+    walk(blob, &mut Vec::new(), &mut leaves);
+    let leaf = leaves.into_iter().find(|leaf| leaf.name == name)?;
+    cut(blob, leaf.bytes, 0)
+}
+
+/// Takes a part out of the structure block; so many bytes of strings are gone already.
+fn cut(blob: &[u8], part: Range<usize>, strings: usize) -> Option<Vec<u8>> {
+    let taken = part.len();
+    let mut rest = blob.to_vec();
+    rest.drain(part);
     // Total size, the offset of the strings behind the structure, bytes of strings, bytes of structure.
     let fewer = [
-        (4, taken + last.len()),
+        (4, taken + strings),
         (12, taken),
-        (32, last.len()),
+        (32, strings),
         (36, taken),
     ];
     for (at, less) in fewer {
@@ -166,6 +200,21 @@ mod tests {
         // Not the last one, and not the root's.
         assert_eq!(without_property(&more, "start"), None);
         assert_eq!(without_property(&more, "preserved-data"), None);
+    }
+
+    #[test]
+    fn a_node_goes_with_all_that_is_in_it() {
+        let mut blob = sample();
+        for at in [4, 12, 36] {
+            blob[at..at + 4].copy_from_slice(&1000u32.to_be_bytes());
+        }
+        let strings = blob.len() - 21;
+        blob[12..16].copy_from_slice(&(strings as u32).to_be_bytes());
+        let rest = without_node(&blob, "demo").expect("it is there");
+        assert_eq!(value(&rest, "", "start"), Some(&[0, 0, 0, 7][..]));
+        assert_eq!(value(&rest, "demo", "start"), None);
+        assert_eq!(without_node(&rest, "demo"), None);
+        assert_eq!(without_node(&blob, ""), None);
     }
 
     #[test]

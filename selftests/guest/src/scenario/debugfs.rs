@@ -9,6 +9,8 @@ use std::fs;
 const KHO: &str = "/sys/kernel/debug/kho";
 /// A property of the root FDT, of kho/checksum.rs.
 const CHECKSUM: &str = "rust-kho,checksum";
+/// A subtree of the root FDT, of luo/formats/written.rs.
+const FORMATS: &str = "formats";
 
 /// One check a file or folder; `areas` is the number of scratch areas there must be.
 pub fn check(generation: u64, areas: usize) -> Result<()> {
@@ -50,10 +52,12 @@ pub fn check(generation: u64, areas: usize) -> Result<()> {
         blob.starts_with(&fdt::MAGIC),
         format!("{} bytes", blob.len()),
     );
-    // Ours adds a checksum right before the jump. All else must be mainline's.
+    // Ours adds a checksum right before the jump, and names a list of formats. All else must be mainline's.
     let plain = fdt::without_property(&blob, CHECKSUM);
     let checksum = plain.is_some();
-    let hex: String = fdt::without_addresses(&plain.unwrap_or(blob))
+    let plain = plain.unwrap_or(blob);
+    let plain = fdt::without_node(&plain, FORMATS).unwrap_or(plain);
+    let hex: String = fdt::without_addresses(&plain)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();

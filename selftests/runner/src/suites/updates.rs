@@ -77,7 +77,7 @@ pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
         false => roots.join(" against mainline's "),
     };
     all.checks.push(Check::new(
-        "the root FDT has mainline's bytes, the checksum aside",
+        "the root FDT has mainline's bytes, the checksum and the list of formats aside",
         same,
         detail,
     ));
