@@ -23,7 +23,7 @@ fn state(world: &World) -> (u64, u64, String, &'static str) {
 
 /// Does something with its first, second, ... allocation failing, until none does. Returns how many
 /// times it failed, and what it gave.
-fn starved<T>(world: &World, mut what: impl FnMut() -> Result<T>) -> (u64, T) {
+pub(super) fn starved<T>(world: &World, mut what: impl FnMut() -> Result<T>) -> (u64, T) {
     for nth in 0.. {
         let before = state(world);
         let first = with(|m| m.allocations());

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
+use super::faults::starved;
 use super::lab::{lab, text};
 use super::world::{Outgoing, World};
 use crate::luo::formats::catalogue::{KHO_ON, LUO_ON, READ, WRITE};
@@ -360,6 +361,22 @@ fn a_conversion_that_fails_leaves_each_file_whole() {
     // To the image that boots next after all, whichever that is.
     host.load(&image(&[2]), ON).unwrap();
     assert_eq!(host.versions(), [2, 2, 2, 2]);
+    host.end();
+}
+
+#[test]
+fn each_allocation_fails_once_while_an_image_is_loaded() {
+    let mut host = Host::new(&[1, 2]);
+    for id in 0..3 {
+        host.preserve(id).unwrap();
+    }
+    let one = image(&[1]);
+    let loading = || host.world.luo.negotiate(0x9000, &one, ON);
+    let (failed, ()) = starved(&host.world, loading);
+    assert!(failed >= 3, "{failed} allocations");
+    assert_eq!(host.versions(), [1, 1, 1]);
+    host.load(&image(&[2]), ON).unwrap();
+    assert_eq!(host.versions(), [2, 2, 2]);
     host.end();
 }
 
