@@ -22,11 +22,19 @@ const WORD: usize = 8;
 /// An odd number without pattern, 2^64 divided by the golden ratio: multiplying by it is reversible.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Each step is reversible, so that a change within one word is always seen.
-struct Sum(u64);
+/// A checksum of words. Each step is reversible, so that a change within one word is always seen.
+pub(crate) struct Sum(u64);
 
 impl Sum {
-    fn add(&mut self, word: u64) {
+    pub(crate) const fn new() -> Self {
+        Self(0)
+    }
+
+    pub(crate) fn value(&self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn add(&mut self, word: u64) {
         self.0 = (self.0 ^ word).wrapping_mul(FACTOR).rotate_left(29);
     }
 }
@@ -36,7 +44,7 @@ impl Sum {
 ///
 /// All nodes must be readable, and a tree of finite size.
 pub(crate) fn of(fdt: Frame, len: usize, value: usize, tree: Tree) -> u64 {
-    let mut sum = Sum(0);
+    let mut sum = Sum::new();
     for word in 0..len.div_ceil(WORD).min(FRAME_WORDS) {
         let mut bytes = fdt.word(word).to_ne_bytes();
         let first = word * WORD;
@@ -54,7 +62,7 @@ pub(crate) fn of(fdt: Frame, len: usize, value: usize, tree: Tree) -> u64 {
             sum.add(node.word(word));
         }
     }
-    sum.0
+    sum.value()
 }
 
 /// Compares with what the previous kernel wrote, if it did, and says so if that differs.

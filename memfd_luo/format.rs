@@ -4,6 +4,7 @@
 //!
 //! Layout: include/linux/kho/abi/memfd.h. Both are words of 64 bits in the machine's byte order.
 
+use super::table::Entry;
 use crate::kho::addr::{Pfn, PhysAddr};
 use crate::kho::vmalloc::Descriptor;
 use crate::sys::error::{Error, EINVAL, EOPNOTSUPP};
@@ -12,11 +13,8 @@ use crate::sys::{Frame, PAGE_SHIFT};
 /// Words of a header: 48 bytes.
 const HEADER_WORDS: usize = 6;
 
-/// Records that a page holds; none lies across two pages.
-pub(crate) const PER_PAGE: u64 = 1 << (PAGE_SHIFT - 4);
-
 /// The largest size and position a file can have: MAX_LFS_FILESIZE.
-const MOST: u64 = i64::MAX.unsigned_abs();
+pub(super) const MOST: u64 = i64::MAX.unsigned_abs();
 
 /// Seals of a memfd (include/uapi/linux/fcntl.h).
 pub(crate) mod seal {
@@ -132,7 +130,7 @@ impl Header {
 
     /// Whether this can be a file at all. Says nothing of the records.
     pub(crate) fn judge(&self) -> Result<(), Refusal> {
-        let room = u64::from(self.records.total_pages).saturating_mul(PER_PAGE);
+        let room = u64::from(self.records.total_pages).saturating_mul(Record::PER_PAGE);
         match self {
             _ if self.seals & !seal::ALL != 0 => Err(Refusal::unknown("a seal is unknown")),
             _ if self.flags != 0 => Err(Refusal::unknown("a flag is unknown")),
@@ -148,7 +146,7 @@ impl Header {
 }
 
 /// `len` bits of a word from bit `from` on; `len` is 32 at most.
-fn bits(word: u64, from: u32, len: u32) -> u32 {
+pub(super) fn bits(word: u64, from: u32, len: u32) -> u32 {
     u32::try_from((word >> from) & ((1 << len) - 1)).unwrap_or(0)
 }
 
@@ -158,6 +156,20 @@ pub(crate) struct Record {
     pub(crate) pfn: Pfn,
     pub(crate) flags: u64,
     pub(crate) index: u64,
+}
+
+impl Entry for Record {
+    const WORDS: usize = 2;
+
+    fn store(&self, page: Frame, at: usize) {
+        for (word, value) in self.encode().into_iter().enumerate() {
+            page.set_word(at | word, value);
+        }
+    }
+
+    fn load(page: Frame, at: usize) -> Option<Self> {
+        Self::decode([page.word(at), page.word(at | 1)])
+    }
 }
 
 impl Record {

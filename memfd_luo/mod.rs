@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! memfds that live through an update: LUO's first file handler, "memfd-v2".
+//! memfds that live through an update: LUO's first file handlers, "memfd-v2" and "memfd-v3".
 //!
-//! `format` is the bytes, `run` puts neighbouring folios together, `table` is the list of folios as
-//! it lies in memory, `preserve` writes it, `retrieve` reads it back. What a file is to the running
+//! Version 2 is mainline's: `format` is its bytes, `preserve` writes them, `retrieve` reads them back.
+//! Version 3 is ours, and leaves holes what they are: `extents` is its bytes, `gather` finds what is
+//! in a file, `sparse` writes it down, `restore` reads it back, and `merge` makes folios larger than
+//! they were. `convert` makes one of the other, before the kexec. `run` puts neighbouring folios
+//! together, `table` is an array of records as it lies in memory. What a file is to the running
 //! kernel, they see through [`Source`] and [`Sink`] only; what memory is, through [`Kho`].
 
+pub(crate) mod convert;
+pub(crate) mod extents;
 pub(crate) mod format;
+mod gather;
+mod merge;
 pub(crate) mod preserve;
+pub(crate) mod restore;
 pub(crate) mod retrieve;
 mod run;
-mod table;
+pub(crate) mod sparse;
+pub(crate) mod table;
 
 pub(crate) use run::Run;
 
@@ -53,11 +62,30 @@ pub(crate) trait Source {
     /// No reference is kept then.
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize>;
 
+    /// As [`Self::pin`], of what is there: holes are passed over, and so may be nothing found. Moves
+    /// `index` on to the first page that was not looked at, or to one in the last folio of these.
+    ///
+    /// # Errors
+    ///
+    /// No reference is kept then.
+    fn pin_present(
+        &mut self,
+        index: &mut u64,
+        end: u64,
+        into: &mut [Folio; BATCH],
+    ) -> Result<usize>;
+
+    /// Pages that are in the file now, in memory or in swap.
+    fn pages(&self) -> u64;
+
     /// Fills in the orders of folios that are pinned.
     fn orders(&mut self, folios: &mut [Folio]);
 
     /// Gives the references back.
     fn unpin(&mut self, folios: &[Folio]);
+
+    /// The same for the folios of a run.
+    fn unpin_run(&mut self, run: &Run);
 }
 
 /// A memfd that is filled with what was handed over, and that nobody else knows yet.
@@ -71,6 +99,9 @@ pub(crate) trait Sink {
 
     /// Undoes [`Self::fill`] for these folios: their frames wait again. Fills in their orders.
     fn take_back(&mut self, folios: &mut [Folio]);
+
+    /// Says which zone a frame is in: folios do not reach from one into another.
+    fn zones(&self) -> fn(u64) -> u32;
 
     /// All is in the file, `pages` pages: from here on it is like any other.
     ///

@@ -106,7 +106,12 @@ fn preserve_folios(kho: &mut impl Kho, source: &mut impl Source, header: &mut He
 }
 
 /// Preserves the folios of `pages` pages. On failure the table lists what was preserved so far.
-fn keep_all(kho: &mut impl Kho, source: &mut impl Source, table: &mut Table, pages: u64) -> Result {
+fn keep_all(
+    kho: &mut impl Kho,
+    source: &mut impl Source,
+    table: &mut Table<Record>,
+    pages: u64,
+) -> Result {
     let mut batch = [Folio::NONE; BATCH];
     let mut next = 0;
     while next < pages {
@@ -125,7 +130,7 @@ fn keep_all(kho: &mut impl Kho, source: &mut impl Source, table: &mut Table, pag
 }
 
 /// Records and preserves folios that are pinned; on failure, none of them is preserved.
-fn keep(kho: &mut impl Kho, table: &mut Table, folios: &[Folio]) -> Result {
+fn keep(kho: &mut impl Kho, table: &mut Table<Record>, folios: &[Folio]) -> Result {
     for folio in folios {
         table.push(Record {
             pfn: folio.pfn,
@@ -149,16 +154,18 @@ fn keep(kho: &mut impl Kho, table: &mut Table, folios: &[Folio]) -> Result {
     })
 }
 
+/// The records of a header of our own.
+pub(super) fn records_of(header: &Header) -> impl Iterator<Item = Record> {
+    let pages = vmalloc::listed(&header.records).map(PhysAddr::pfn);
+    records(pages, header.folios)
+}
+
 fn unpreserve_folios(kho: &mut impl Kho, source: &mut impl Source, header: &Header) {
     if header.size == 0 {
         return;
     }
     let pages = || vmalloc::listed(&header.records);
-    give_up(
-        kho,
-        source,
-        records(pages().map(PhysAddr::pfn), header.folios),
-    );
+    give_up(kho, source, records_of(header));
     let _ = kho.outgoing(|out| {
         vmalloc::unpreserve_list(out, &header.records);
         Ok(())

@@ -14,7 +14,7 @@ use super::{Folio, Kho, Run, Sink, BATCH, STEP};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
 use crate::kho::tree::NodeStore;
-use crate::kho::vmalloc::Chain;
+use crate::kho::vmalloc::{Chain, Descriptor};
 use crate::sys::error::Result;
 use crate::sys::pages::{free_waiting, ReservedNodes};
 use crate::sys::Frame;
@@ -45,33 +45,16 @@ impl Waiting {
     }
 
     fn claim_held(incoming: &mut Incoming, at: PhysAddr) -> Result<Self, Refusal> {
-        const LOST: Refusal = Refusal::lie("its header was not preserved, or is taken");
-        let pfn = at.pfn();
-        let page = Frame::at(at).ok_or(LOST)?;
-        let order = incoming.block_at(pfn).ok_or(LOST)?;
-        if incoming.claim_prefix(pfn, order, 1) != 1 {
-            return Err(LOST);
-        }
-        let header = Header::load(page);
-        let records = header.judge().and_then(|()| {
-            if header.folios == 0 {
-                return Ok(None);
-            }
-            Chain::claim(incoming, &header.records)
-                .map(Some)
-                .map_err(|_| Refusal::lie("its records are not a preserved area"))
-        });
-        match records {
-            Ok(records) => Ok(Self {
-                header,
-                at: (pfn, order),
-                records,
-            }),
-            Err(refusal) => {
-                incoming.unclaim_run(pfn, order, 1)?;
-                Err(refusal)
-            }
-        }
+        let (header, at, records) = claim_metadata(incoming, at, |page| {
+            let header = Header::load(page);
+            header.judge()?;
+            Ok((header, (header.folios > 0).then_some(header.records)))
+        })?;
+        Ok(Self {
+            header,
+            at,
+            records,
+        })
     }
 
     pub(crate) fn header(&self) -> &Header {
@@ -80,14 +63,7 @@ impl Waiting {
 
     /// Undoes [`Self::claim`].
     pub(crate) fn put_back(self, kho: &mut impl Kho) {
-        let (pfn, order) = self.at;
-        // The nodes are there, since we hold: this cannot fail.
-        let _ = kho.incoming(|incoming| {
-            let done = self.records.map_or(Ok(()), |chain| chain.unclaim(incoming));
-            let done = done.and(incoming.unclaim_run(pfn, order, 1));
-            incoming.release();
-            done
-        });
+        put_back_metadata(kho, self.at, self.records);
     }
 
     /// Puts all folios into a file. Folios larger than `most` are refused.
@@ -196,25 +172,7 @@ impl Waiting {
 
     /// Frees header and records: the file is done with.
     fn free(self, kho: &mut impl Kho) {
-        let (pfn, order) = self.at;
-        let records = &self.records;
-        let _ = kho.incoming(|incoming| {
-            if let Some(chain) = records {
-                chain.finish(incoming);
-            }
-            incoming.release();
-            Ok(())
-        });
-        free_waiting(PageRange::new(pfn, order.pages()));
-        if let Some(chain) = self.records {
-            let pages = chain.order().pages();
-            for block in chain.blocks() {
-                free_waiting(PageRange::new(block, pages));
-            }
-            for chunk in chain.into_chunks().filter_map(|pfn| Frame::at(pfn.phys())) {
-                ReservedNodes.free(chunk);
-            }
-        }
+        free_metadata(kho, self.at, self.records);
     }
 
     /// A walk over the folios, of which none may be larger than `most`.
@@ -229,18 +187,81 @@ impl Waiting {
         }
     }
 
-    fn cursor(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<>> {
-        let pages = self.records.as_ref().map(|chain| {
-            let in_block = 0..chain.order().pages();
-            let blocks = chain.blocks();
-            blocks.flat_map(move |block| in_block.clone().map(move |page| block.plus(page)))
-        });
-        Cursor::new(pages.into_iter().flatten(), self.header.folios)
+    fn cursor(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<>, Record> {
+        Cursor::new(pages_of(&self.records), self.header.folios)
     }
 }
 
+/// The pages of an area that was claimed.
+pub(super) fn pages_of(area: &Option<Chain>) -> impl Iterator<Item = Pfn> + Clone + use<> {
+    let pages = area.as_ref().map(|chain| {
+        let in_block = 0..chain.order().pages();
+        let blocks = chain.blocks();
+        blocks.flat_map(move |block| in_block.clone().map(move |page| block.plus(page)))
+    });
+    pages.into_iter().flatten()
+}
+
+/// Frees a header's block and its area of records, once what they name is somebody's.
+pub(super) fn free_metadata(kho: &mut impl Kho, at: (Pfn, Order), area: Option<Chain>) {
+    let (pfn, order) = at;
+    let _ = kho.incoming(|incoming| {
+        if let Some(chain) = &area {
+            chain.finish(incoming);
+        }
+        incoming.release();
+        Ok(())
+    });
+    free_waiting(PageRange::new(pfn, order.pages()));
+    if let Some(chain) = area {
+        let pages = chain.order().pages();
+        for block in chain.blocks() {
+            free_waiting(PageRange::new(block, pages));
+        }
+        for chunk in chain.into_chunks().filter_map(|pfn| Frame::at(pfn.phys())) {
+            ReservedNodes.free(chunk);
+        }
+    }
+}
+
+/// Undoes the claims on a header's block and its area of records.
+pub(super) fn put_back_metadata(kho: &mut impl Kho, at: (Pfn, Order), area: Option<Chain>) {
+    let (pfn, order) = at;
+    // The nodes are there, since we hold: this cannot fail.
+    let _ = kho.incoming(|incoming| {
+        let done = area.map_or(Ok(()), |chain| chain.unclaim(incoming));
+        let done = done.and(incoming.unclaim_run(pfn, order, 1));
+        incoming.release();
+        done
+    });
+}
+
+/// Claims the block of a header, and its area of records if `area` finds one in it.
+pub(super) fn claim_metadata<H>(
+    incoming: &mut Incoming,
+    at: PhysAddr,
+    read: impl FnOnce(Frame) -> Result<(H, Option<Descriptor>), Refusal>,
+) -> Result<(H, (Pfn, Order), Option<Chain>), Refusal> {
+    const LOST: Refusal = Refusal::lie("its header was not preserved, or is taken");
+    let pfn = at.pfn();
+    let page = Frame::at(at).ok_or(LOST)?;
+    let order = incoming.block_at(pfn).ok_or(LOST)?;
+    if incoming.claim_prefix(pfn, order, 1) != 1 {
+        return Err(LOST);
+    }
+    let claimed = read(page).and_then(|(header, area)| {
+        let chain = area.map(|area| Chain::claim(incoming, &area)).transpose();
+        let chain = chain.map_err(|_| Refusal::lie("its records are not a preserved area"))?;
+        Ok((header, (pfn, order), chain))
+    });
+    if claimed.is_err() {
+        incoming.unclaim_run(pfn, order, 1)?;
+    }
+    claimed
+}
+
 /// Puts runs back that were claimed and are in no file.
-fn unclaim(kho: &mut impl Kho, runs: impl Iterator<Item = Run>) {
+pub(super) fn unclaim(kho: &mut impl Kho, runs: impl Iterator<Item = Run>) {
     let _ = kho.incoming(|incoming| {
         for run in runs {
             incoming.unclaim_run(run.pfn, run.order, run.count)?;
@@ -251,7 +272,7 @@ fn unclaim(kho: &mut impl Kho, runs: impl Iterator<Item = Run>) {
 
 /// A walk over the records of a file, which claims what they list.
 struct Walk<P: Iterator<Item = Pfn> + Clone> {
-    cursor: Cursor<P>,
+    cursor: Cursor<P, Record>,
     /// Records read ahead: as far as their numbers tell, neighbours of one order.
     ahead: Run,
     /// The first page of the file that is not taken yet.

@@ -33,6 +33,17 @@ impl Run {
         self.count << self.order.raw()
     }
 
+    /// The run without its first `folios`.
+    pub(crate) fn skip(&self, folios: u64) -> Self {
+        let apart = folios << self.order.raw();
+        Self {
+            pfn: self.pfn.plus(apart),
+            index: self.index.saturating_add(apart),
+            count: self.count.saturating_sub(folios),
+            ..*self
+        }
+    }
+
     /// Whether a folio there, of the same kind, would be the run's next.
     pub(crate) fn goes_on(&self, pfn: Pfn, index: u64) -> bool {
         pfn == self.pfn.plus(self.pages()) && self.index.checked_add(self.pages()) == Some(index)

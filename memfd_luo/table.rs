@@ -1,37 +1,54 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The array of records: pages of their own, which KHO hands over as a vmalloc area.
+//! An array of records: pages of their own, which KHO hands over as a vmalloc area.
 //!
 //! They are never mapped. The list of a preserved vmalloc area names its pages, so records are
 //! written and read a page at a time, and nothing has to be as large as the file.
 
-use super::format::{Record, PER_PAGE};
+use core::marker::PhantomData;
+
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::tree::NodeStore;
 use crate::kho::vmalloc::{Descriptor, List};
 use crate::sys::error::{Result, EFBIG, ENOMEM};
 use crate::sys::pages::BuddyNodes;
-use crate::sys::Frame;
+use crate::sys::{Frame, FRAME_WORDS};
+
+/// A record of an array: so many words, none of which lies in another page than the others.
+pub(crate) trait Entry: Copy {
+    const WORDS: usize;
+
+    /// Records that a page holds.
+    const PER_PAGE: u64 = (FRAME_WORDS / Self::WORDS) as u64;
+
+    /// Writes it to a page, from that word on.
+    fn store(&self, page: Frame, at: usize);
+
+    /// Reads what [`Self::store`] wrote; `None` for an entry that stands for nothing.
+    fn load(page: Frame, at: usize) -> Option<Self>;
+}
 
 /// What the area's flags say: an ordinary one (VM_ALLOC).
 const ORDINARY: u16 = 1;
 
 /// Records in the making.
-pub(crate) struct Table {
+pub(crate) struct Table<E> {
     list: List,
     last: Option<Frame>,
     pages: u32,
     records: u64,
+    of: PhantomData<E>,
 }
 
-impl Table {
+impl<E: Entry> Table<E> {
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
             list: List::new()?,
             last: None,
             pages: 0,
             records: 0,
+            of: PhantomData,
         })
     }
 
@@ -40,15 +57,12 @@ impl Table {
     }
 
     /// Appends a record. On failure nothing has changed.
-    pub(crate) fn push(&mut self, record: Record) -> Result {
-        let place = self.records % PER_PAGE;
+    pub(crate) fn push(&mut self, record: E) -> Result {
+        let place = self.records % E::PER_PAGE;
         if place == 0 {
             self.grow()?;
         }
-        let page = self.last.ok_or(ENOMEM)?;
-        for (word, value) in words(place).zip(record.encode()) {
-            page.set_word(word, value);
-        }
+        record.store(self.last.ok_or(ENOMEM)?, word(place, E::WORDS));
         self.records += 1;
         Ok(())
     }
@@ -70,7 +84,7 @@ impl Table {
     }
 
     /// The records so far.
-    pub(crate) fn records(&self) -> impl Iterator<Item = Record> {
+    pub(crate) fn records(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<'_, E>, E> {
         records(self.list.blocks().map(PhysAddr::pfn), self.records)
     }
 
@@ -97,58 +111,57 @@ pub(crate) fn free_pages(pages: impl Iterator<Item = PhysAddr>) {
     }
 }
 
-/// The first `count` records of the pages, those left out that stand for no folio.
-pub(crate) fn records(
-    pages: impl Iterator<Item = Pfn> + Clone,
+/// The first `count` records of the pages, those left out that stand for nothing.
+pub(crate) fn records<P: Iterator<Item = Pfn> + Clone, E: Entry>(
+    pages: P,
     count: u64,
-) -> Cursor<impl Iterator<Item = Pfn> + Clone> {
+) -> Cursor<P, E> {
     Cursor::new(pages, count)
 }
 
 /// A place in an array of records.
 #[derive(Clone)]
-pub(crate) struct Cursor<P> {
+pub(crate) struct Cursor<P, E> {
     pages: P,
     page: Option<Frame>,
     /// Of the next record in its page.
     place: u64,
     /// Records that are left.
     left: u64,
-    peeked: Option<Record>,
+    peeked: Option<E>,
 }
 
-impl<P: Iterator<Item = Pfn>> Cursor<P> {
+impl<P: Iterator<Item = Pfn>, E: Entry> Cursor<P, E> {
     /// At the start of `count` records.
     pub(crate) fn new(pages: P, count: u64) -> Self {
         Self {
             pages,
             page: None,
-            place: PER_PAGE,
+            place: E::PER_PAGE,
             left: count,
             peeked: None,
         }
     }
 
     /// The next record if `fits` says so; it stays the next one otherwise.
-    pub(crate) fn next_if(&mut self, fits: impl FnOnce(&Record) -> bool) -> Option<Record> {
+    pub(crate) fn next_if(&mut self, fits: impl FnOnce(&E) -> bool) -> Option<E> {
         if self.peeked.is_none() {
             self.peeked = self.read();
         }
         self.peeked.take_if(|record| fits(record))
     }
 
-    fn read(&mut self) -> Option<Record> {
+    fn read(&mut self) -> Option<E> {
         while self.left > 0 {
-            if self.place == PER_PAGE {
+            if self.place == E::PER_PAGE {
                 self.page = self.pages.next().and_then(|pfn| Frame::at(pfn.phys()));
                 self.place = 0;
             }
             let page = self.page?;
-            let [first, second] = pair(self.place);
+            let at = word(self.place, E::WORDS);
             self.place += 1;
             self.left -= 1;
-            // An entry that stands for no folio is passed over.
-            if let Some(record) = Record::decode([page.word(first), page.word(second)]) {
+            if let Some(record) = E::load(page, at) {
                 return Some(record);
             }
         }
@@ -156,10 +169,10 @@ impl<P: Iterator<Item = Pfn>> Cursor<P> {
     }
 }
 
-impl<P: Iterator<Item = Pfn>> Iterator for Cursor<P> {
-    type Item = Record;
+impl<P: Iterator<Item = Pfn>, E: Entry> Iterator for Cursor<P, E> {
+    type Item = E;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<E> {
         match self.peeked.take() {
             Some(record) => Some(record),
             None => self.read(),
@@ -167,13 +180,8 @@ impl<P: Iterator<Item = Pfn>> Iterator for Cursor<P> {
     }
 }
 
-/// The two words of the record at a place of its page.
-fn pair(place: u64) -> [usize; 2] {
-    // A place is below PER_PAGE.
-    let first = usize::try_from(place).unwrap_or(0) << 1;
-    [first, first | 1]
-}
-
-fn words(place: u64) -> impl Iterator<Item = usize> {
-    pair(place).into_iter()
+/// The first word of the record at a place of its page.
+fn word(place: u64, words: usize) -> usize {
+    // A place is below the number of words in a page.
+    usize::try_from(place).unwrap_or(0) * words
 }

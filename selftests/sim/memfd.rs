@@ -30,21 +30,23 @@ impl Kho for Kernel {
 
 /// A memfd: folios by their place.
 #[derive(Clone, Debug, Default)]
-struct File {
-    folios: BTreeMap<u64, (Pfn, Order)>,
-    size: u64,
-    pinned: i64,
+pub(super) struct File {
+    pub(super) folios: BTreeMap<u64, (Pfn, Order)>,
+    pub(super) size: u64,
+    pub(super) pinned: i64,
     /// Most folios that one call pins.
-    most: usize,
+    pub(super) most: usize,
     /// The call that fails, counted down.
-    fails_in: Option<u64>,
-    published: bool,
+    pub(super) fails_in: Option<u64>,
+    pub(super) published: bool,
+    /// Whether holes are filled by who asks for what is there.
+    pub(super) fills: bool,
 }
 
 impl File {
     /// A file of folios of these orders; after each comes a gap of so many pages in memory, and it
     /// starts at the next place that is aligned.
-    fn new(shape: &[(u32, u64)], cut: u64, most: usize) -> Self {
+    pub(super) fn new(shape: &[(u32, u64)], cut: u64, most: usize) -> Self {
         let mut file = Self {
             most,
             ..Self::default()
@@ -67,22 +69,32 @@ impl File {
         file
     }
 
-    fn add(&mut self, next: &mut u64, order: Order) {
-        let pfn = pages::alloc_folio(order).expect("memory");
+    pub(super) fn add(&mut self, next: &mut u64, order: Order) {
+        self.try_add(next, order).expect("memory");
+    }
+
+    fn try_add(&mut self, next: &mut u64, order: Order) -> Result {
+        let pfn = pages::alloc_folio(order).ok_or(ENOMEM)?;
         for page in 0..order.pages() {
             let frame = Frame::at(pfn.plus(page).phys()).expect("RAM");
             frame.set_word(7, *next + page);
         }
         self.folios.insert(*next, (pfn, order));
         *next += order.pages();
+        Ok(())
     }
 
-    fn frames(&self) -> impl Iterator<Item = u64> + '_ {
+    fn is_hole(&self, page: u64) -> bool {
+        let before = self.folios.range(..=page).next_back();
+        before.is_none_or(|(index, (_, order))| index + order.pages() <= page)
+    }
+
+    pub(super) fn frames(&self) -> impl Iterator<Item = u64> + '_ {
         let all = self.folios.values();
         all.flat_map(|(pfn, order)| pfn.raw()..pfn.raw() + order.pages())
     }
 
-    fn free(self) {
+    pub(super) fn free(self) {
         for (pfn, order) in self.folios.values() {
             pages::free_folio(PageRange::new(*pfn, order.pages()));
         }
@@ -111,6 +123,15 @@ impl File {
 impl Source for File {
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize> {
         self.step()?;
+        while self.fills {
+            // A hole is filled as far as one call looks.
+            let Some(hole) =
+                (index..end.min(index + BATCH as u64)).find(|page| self.is_hole(*page))
+            else {
+                break;
+            };
+            self.try_add(&mut { hole }, Order::ZERO)?;
+        }
         let found = self.folios.range(index..end).take(self.most.min(BATCH));
         let mut count = 0;
         for (to, (index, (pfn, order))) in into.iter_mut().zip(found) {
@@ -123,6 +144,30 @@ impl Source for File {
         }
         self.pinned += count as i64;
         Ok(count)
+    }
+
+    fn pin_present(
+        &mut self,
+        index: &mut u64,
+        end: u64,
+        into: &mut [Folio; BATCH],
+    ) -> Result<usize> {
+        let fills = std::mem::replace(&mut self.fills, false);
+        let count = self.pin(*index, end, into);
+        self.fills = fills;
+        let count = count?;
+        if count == 0 {
+            *index = end;
+        }
+        Ok(count)
+    }
+
+    fn pages(&self) -> u64 {
+        self.frames().count() as u64
+    }
+
+    fn unpin_run(&mut self, run: &Run) {
+        self.pinned -= run.count as i64;
     }
 
     fn orders(&mut self, folios: &mut [Folio]) {
@@ -165,6 +210,10 @@ impl Sink for File {
         }
     }
 
+    fn zones(&self) -> fn(u64) -> u32 {
+        |_| 0
+    }
+
     fn publish(&mut self, pages: u64) -> Result {
         self.step()?;
         assert_eq!(pages, self.frames().count() as u64);
@@ -174,7 +223,7 @@ impl Sink for File {
 }
 
 /// The frames that a preserved file needs besides its folios: header, records and their list.
-fn metadata(at: PhysAddr) -> Vec<u64> {
+pub(super) fn metadata(at: PhysAddr) -> Vec<u64> {
     let header = Header::load(Frame::at(at).expect("our own"));
     let mut frames = vec![at.pfn().raw()];
     let mut chunk = header.records.first;

@@ -53,6 +53,8 @@ mod machine;
 #[cfg(test)]
 mod memfd;
 #[cfg(test)]
+mod memfd_sparse;
+#[cfg(test)]
 mod replay;
 mod sample;
 mod snapshot;

@@ -81,6 +81,9 @@ struct lu_memfd_about {
 	bool writable;
 	/* Its holes are larger than what memory is available. */
 	bool no_room;
+	/* Without "memfd:" in front of it; not NUL-terminated. */
+	unsigned int name_len;
+	unsigned char name[256];
 };
 struct lu_memfd_folio {
 	u64 pfn;
@@ -101,22 +104,36 @@ bool lu_memfd_freeze(struct file *file);
 void lu_memfd_thaw(struct file *file);
 int lu_memfd_pin(struct file *file, u64 index, u64 end, struct lu_memfd_folio *into,
 		 unsigned int most);
+int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd_folio *into,
+			 unsigned int most);
+u64 lu_memfd_pages(const struct file *file);
+void lu_memfd_unpin_run(u64 pfn, u64 folios, unsigned int order);
+void lu_memfd_close_holes(struct file *file);
+void lu_memfd_open_holes(void);
+u32 lu_memfd_zone(u64 pfn);
 void lu_memfd_orders(struct lu_memfd_folio *folios, unsigned int nr);
 void lu_memfd_unpin(const struct lu_memfd_folio *folios, unsigned int nr);
 unsigned int lu_memfd_max_order(void);
-struct file *lu_memfd_create(const struct lu_memfd_about *about, bool no_exec);
+unsigned int lu_memfd_merge_order(void);
+struct file *lu_memfd_create(const struct lu_memfd_about *about);
 void lu_memfd_put(struct file *file);
 int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr);
 void lu_memfd_take_back(struct file *file, struct lu_memfd_folio *folios, unsigned int nr);
 int lu_memfd_publish(struct file *file, u64 pages);
 void lu_free_waiting(u64 pfn, u64 pages);
 
-/* What the memfd handler does; defined in Rust. */
-int lu_memfd_preserve(struct file *file, u64 *data);
-void lu_memfd_unpreserve(struct file *file, u64 data);
-int lu_memfd_update(struct file *file, u64 data);
-int lu_memfd_retrieve(u64 data, struct file **file);
-void lu_memfd_discard(u64 data);
+/* What mm/shmem.c asks (memfd_holes.c): whether a page may come into being in a file. */
+struct address_space;
+bool lu_shmem_closed(const struct address_space *mapping);
+int lu_shmem_wait(const struct address_space *mapping);
+
+/* What the memfd handlers do, each with its version; defined in Rust. */
+int lu_memfd_preserve(struct file *file, u32 version, u64 *data);
+void lu_memfd_unpreserve(struct file *file, u32 version, u64 data);
+int lu_memfd_update(struct file *file, u32 version, u64 data);
+int lu_memfd_convert(struct file *file, u32 to, u64 data);
+int lu_memfd_retrieve(u32 version, u64 data, struct file **file);
+void lu_memfd_discard(u32 version, u64 data);
 
 /* memblock and the boot (boot.c). */
 bool lu_firmware_says_ram(u64 start, u64 size);

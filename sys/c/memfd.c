@@ -16,9 +16,13 @@
 #include <linux/sched/signal.h>
 #include <linux/shmem_fs.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 
 #include "../../../../../mm/internal.h"
 #include "glue.h"
+
+/* What memfd_create(2) puts in front of a name. */
+#define MEMFD_NAME_PREFIX "memfd:"
 
 /* Folios that are brought into ordinary memory at once: enough to make one drain worth it. */
 #define AT_ONCE 512
@@ -39,9 +43,11 @@ unsigned long lu_memfd_id(const struct file *file)
 void lu_memfd_describe(struct file *file, struct lu_memfd_about *about)
 {
 	struct inode *inode = file_inode(file);
+	const struct qstr *name = &file->f_path.dentry->d_name;
+	size_t prefix = str_has_prefix(name->name, MEMFD_NAME_PREFIX);
 	u64 size = i_size_read(inode);
 	u64 pages = DIV_ROUND_UP_ULL(size, PAGE_SIZE);
-	u64 here = READ_ONCE(inode->i_mapping->nrpages) + READ_ONCE(SHMEM_I(inode)->swapped);
+	u64 here = lu_memfd_pages(file);
 
 	*about = (struct lu_memfd_about){
 		.pos = file->f_pos,
@@ -50,7 +56,10 @@ void lu_memfd_describe(struct file *file, struct lu_memfd_about *about)
 		.mode = inode->i_mode,
 		.writable = file->f_mode & FMODE_WRITE,
 		.no_room = pages > here && pages - here > si_mem_available(),
+		.name_len = min_t(size_t, name->len - prefix, sizeof(about->name)),
 	};
+	/* The name of an unlinked file does not change. */
+	memcpy(about->name, name->name + prefix, about->name_len);
 }
 
 /*
@@ -257,36 +266,73 @@ void lu_memfd_unpin(const struct lu_memfd_folio *folios, unsigned int nr)
 		folio_put(pfn_folio(folios[i].pfn));
 }
 
+/* How far from @index on there is something in the file, up to @end. */
+static pgoff_t present_until(struct address_space *mapping, pgoff_t index, pgoff_t end)
+{
+	XA_STATE(xas, &mapping->i_pages, index);
+	void *entry;
+
+	rcu_read_lock();
+	while (index < end) {
+		entry = xas_load(&xas);
+		if (xas_retry(&xas, entry))
+			continue;
+		if (!entry)
+			break;
+		index = round_down(index, 1UL << xas_get_order(&xas)) + (1UL << xas_get_order(&xas));
+		xas_set(&xas, index);
+	}
+	rcu_read_unlock();
+	return min(index, end);
+}
+
+/*
+ * As lu_memfd_pin(), of what is there: swapped out or in memory. Holes are passed over, and @index
+ * goes on to the first page that is there, or to @end.
+ *
+ * Return: how many, 0 when @index is @end, or -errno and there is no reference.
+ */
+int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd_folio *into,
+			 unsigned int most)
+{
+	struct address_space *mapping = file->f_mapping;
+	unsigned long at = *index;
+	bool found;
+
+	cond_resched();
+	rcu_read_lock();
+	found = xa_find(&mapping->i_pages, &at, end - 1, XA_PRESENT);
+	rcu_read_unlock();
+	if (!found) {
+		*index = end;
+		return 0;
+	}
+	/* An entry of many pages is found at any of them. */
+	*index = max_t(u64, *index, at);
+	return lu_memfd_pin(file, *index,
+			    present_until(mapping, *index, min_t(u64, end, *index + AT_ONCE)),
+			    into, most);
+}
+
+u64 lu_memfd_pages(const struct file *file)
+{
+	struct inode *inode = file_inode(file);
+
+	return READ_ONCE(inode->i_mapping->nrpages) + READ_ONCE(SHMEM_I(inode)->swapped);
+}
+
+void lu_memfd_unpin_run(u64 pfn, u64 folios, unsigned int order)
+{
+	for (u64 i = 0; i < folios; i++) {
+		folio_put(pfn_folio(pfn + (i << order)));
+		if (!(i & 0xfff))
+			cond_resched();
+	}
+}
+
 static bool can_preserve(struct liveupdate_file_handler *handler, struct file *file)
 {
 	return lu_memfd_is_ours(file);
-}
-
-static int preserve(struct liveupdate_file_op_args *args)
-{
-	return lu_memfd_preserve(args->file, &args->serialized_data);
-}
-
-static void unpreserve(struct liveupdate_file_op_args *args)
-{
-	lu_memfd_unpreserve(args->file, args->serialized_data);
-}
-
-static int freeze(struct liveupdate_file_op_args *args)
-{
-	return lu_memfd_update(args->file, args->serialized_data);
-}
-
-static int retrieve(struct liveupdate_file_op_args *args)
-{
-	return lu_memfd_retrieve(args->serialized_data, &args->file);
-}
-
-static void finish(struct liveupdate_file_op_args *args)
-{
-	/* A retrieve that failed has left everything as it was. */
-	if (args->retrieve_status <= 0)
-		lu_memfd_discard(args->serialized_data);
 }
 
 static unsigned long get_id(struct file *file)
@@ -294,25 +340,73 @@ static unsigned long get_id(struct file *file)
 	return lu_memfd_id(file);
 }
 
-static const struct liveupdate_file_ops ops = {
-	.can_preserve = can_preserve,
-	.preserve = preserve,
-	.unpreserve = unpreserve,
-	.freeze = freeze,
-	.retrieve = retrieve,
-	.finish = finish,
-	.get_id = get_id,
-	.owner = THIS_MODULE,
+/* The operations of one version. Those of all are alike: what they do is in Rust. */
+#define LU_MEMFD_HANDLER(_version)							\
+static int preserve_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	return lu_memfd_preserve(args->file, _version, &args->serialized_data);		\
+}											\
+static void unpreserve_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	lu_memfd_unpreserve(args->file, _version, args->serialized_data);		\
+}											\
+static int freeze_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	int err;									\
+											\
+	lu_memfd_close_holes(args->file);						\
+	err = lu_memfd_update(args->file, _version, args->serialized_data);		\
+	if (err)									\
+		lu_memfd_open_holes();							\
+	return err;									\
+}											\
+static void unfreeze_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	lu_memfd_open_holes();								\
+}											\
+static int retrieve_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	return lu_memfd_retrieve(_version, args->serialized_data, &args->file);		\
+}											\
+static void finish_##_version(struct liveupdate_file_op_args *args)			\
+{											\
+	/* A retrieve that failed has left everything as it was. */			\
+	if (args->retrieve_status <= 0)							\
+		lu_memfd_discard(_version, args->serialized_data);			\
+}											\
+static int convert_##_version(struct liveupdate_file_op_args *args, u32 from)		\
+{											\
+	return lu_memfd_convert(args->file, _version, args->serialized_data);		\
+}											\
+static const struct liveupdate_file_ops ops_##_version = {				\
+	.can_preserve = can_preserve,							\
+	.preserve = preserve_##_version,						\
+	.unpreserve = unpreserve_##_version,						\
+	.freeze = freeze_##_version,							\
+	.unfreeze = unfreeze_##_version,						\
+	.retrieve = retrieve_##_version,						\
+	.finish = finish_##_version,							\
+	.get_id = get_id,								\
+	.owner = THIS_MODULE,								\
+}
+
+LU_MEMFD_HANDLER(2);
+LU_MEMFD_HANDLER(3);
+
+static struct liveupdate_file_handler version_2 = {
+	.ops = &ops_2,
+	.compatible = MEMFD_LUO_FH_COMPATIBLE,
 };
 
-static struct liveupdate_file_handler handler = {
-	.ops = &ops,
-	.compatible = MEMFD_LUO_FH_COMPATIBLE,
+static struct liveupdate_file_handler version_3 = {
+	.ops = &ops_3,
+	.compatible = "memfd-v3",
 };
 
 static int __init init(void)
 {
-	int err = liveupdate_register_file_handler(&handler);
+	int err = lu_luo_register_version(&version_2, convert_2) ?:
+		  lu_luo_register_version(&version_3, convert_3);
 
 	/* Live updates may be off. */
 	if (err && err != -EOPNOTSUPP)

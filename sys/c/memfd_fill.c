@@ -6,6 +6,8 @@
 #include <linux/mm.h>
 
 #include <linux/file.h>
+#include <linux/huge_mm.h>
+#include <linux/kstrtox.h>
 #include <linux/memcontrol.h>
 #include <linux/memfd.h>
 #include <linux/mm_inline.h>
@@ -30,16 +32,43 @@ unsigned int lu_memfd_max_order(void)
 	return MAX_PAGECACHE_ORDER;
 }
 
-/* A memfd of this kernel, empty. The mode comes first: what a seal implies depends on it. */
-struct file *lu_memfd_create(const struct lu_memfd_about *about, bool no_exec)
+static bool merge = true;
+
+static int __init parse_merge(char *arg)
 {
-	struct file *file = memfd_alloc_file("", MFD_ALLOW_SEALING);
+	return kstrtobool(arg, &merge);
+}
+early_param("liveupdate.merge", parse_merge);
+
+/* The largest folio that neighbours are joined to; 0 if they are left as they are. */
+unsigned int lu_memfd_merge_order(void)
+{
+	if (!IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) || !has_transparent_hugepage() || !merge)
+		return 0;
+	return min_t(unsigned int, HPAGE_PMD_ORDER, MAX_PAGECACHE_ORDER);
+}
+
+u32 lu_memfd_zone(u64 pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	return page_to_nid(page) * MAX_NR_ZONES + page_zonenum(page);
+}
+
+/* A memfd of this kernel, empty. The mode comes first: what a seal implies depends on it. */
+struct file *lu_memfd_create(const struct lu_memfd_about *about)
+{
+	char *name = kasprintf(GFP_KERNEL, "memfd:%.*s", (int)about->name_len, about->name);
+	struct file *file;
 	int err;
 
+	if (!name)
+		return ERR_PTR(-ENOMEM);
+	file = memfd_alloc_file(name, MFD_ALLOW_SEALING);
+	kfree(name);
 	if (IS_ERR(file))
 		return file;
-	if (no_exec)
-		file_inode(file)->i_mode &= ~0111;
+	file_inode(file)->i_mode = (file_inode(file)->i_mode & ~07777) | about->mode;
 	err = memfd_add_seals(file, about->seals);
 	if (err) {
 		fput(file);

@@ -11,10 +11,11 @@ use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
 use crate::kho::outgoing::Outgoing;
 use crate::luo::incoming::TRY_AGAIN;
+use crate::memfd_luo::extents::{Name, NAME};
 use crate::memfd_luo::format::{seal, Refusal};
-use crate::memfd_luo::preserve::{self, About};
+use crate::memfd_luo::restore::Sparse;
 use crate::memfd_luo::retrieve::Waiting;
-use crate::memfd_luo::{Folio, Kho, Run, Sink, Source, BATCH};
+use crate::memfd_luo::{convert, preserve, sparse, Folio, Kho, Run, Sink, Source, BATCH};
 
 /// KHO of this kernel.
 struct Records;
@@ -101,7 +102,16 @@ const NO_FILE: glue::lu_memfd_about = glue::lu_memfd_about {
     mode: 0,
     writable: false,
     no_room: false,
+    name_len: 0,
+    name: [0; 256],
 };
+
+/// Permissions, in a mode.
+const PERMISSIONS: u32 = 0o7777;
+const EXECUTE: u32 = 0o111;
+
+/// What memfd_create(2) gives a file that may be executed.
+const DEFAULT: u32 = 0o777;
 
 /// How many of these C gets; never more than the array has.
 fn count<T>(items: &[T]) -> c_uint {
@@ -116,6 +126,31 @@ impl Source for Memfd {
         let nr = usize::try_from(nr).map_err(|_| Error::from_errno(nr))?;
         self.1.get(into.get_mut(..nr).unwrap_or_default());
         Ok(nr)
+    }
+
+    fn pin_present(
+        &mut self,
+        index: &mut u64,
+        end: u64,
+        into: &mut [Folio; BATCH],
+    ) -> Result<usize> {
+        let most = count(into);
+        let batch = self.1.as_mut_ptr();
+        // SAFETY: The invariant; the batch has room for so many, and `index` may be written.
+        let nr = unsafe { glue::lu_memfd_pin_present(self.0, index, end, batch, most) };
+        let nr = usize::try_from(nr).map_err(|_| Error::from_errno(nr))?;
+        self.1.get(into.get_mut(..nr).unwrap_or_default());
+        Ok(nr)
+    }
+
+    fn pages(&self) -> u64 {
+        // SAFETY: The invariant.
+        unsafe { glue::lu_memfd_pages(self.0) }
+    }
+
+    fn unpin_run(&mut self, run: &Run) {
+        // SAFETY: The folios are pinned; these references are given up.
+        unsafe { glue::lu_memfd_unpin_run(run.pfn.raw(), run.count, run.order.raw()) };
     }
 
     fn orders(&mut self, folios: &mut [Folio]) {
@@ -140,9 +175,9 @@ impl Source for Memfd {
 struct NewMemfd(*mut glue::file);
 
 impl NewMemfd {
-    fn create(about: &glue::lu_memfd_about, no_exec: bool) -> Result<Self> {
+    fn create(about: &glue::lu_memfd_about) -> Result<Self> {
         // SAFETY: `about` may be read.
-        let file = unsafe { glue::lu_memfd_create(about, no_exec) };
+        let file = unsafe { glue::lu_memfd_create(about) };
         kernel::error::from_err_ptr(file).map(Self)
     }
 
@@ -192,56 +227,111 @@ impl Sink for NewMemfd {
         batch.get(folios);
     }
 
+    fn zones(&self) -> fn(u64) -> u32 {
+        |pfn| {
+            // SAFETY: Frames that were preserved have struct pages.
+            unsafe { glue::lu_memfd_zone(pfn) }
+        }
+    }
+
     fn publish(&mut self, pages: u64) -> Result {
         // SAFETY: The invariant.
         kernel::error::to_result(unsafe { glue::lu_memfd_publish(self.0, pages) })
     }
 }
 
-/// Whether a file can come back as it is.
-fn expressible(about: &glue::lu_memfd_about) -> Result {
-    const EXECUTE: u32 = 0o111;
-    if about.seals & !seal::ALL != 0 {
-        return Err(EOPNOTSUPP);
-    }
-    // It would come back writable.
-    if !about.writable && about.seals & (seal::WRITE | seal::FUTURE_WRITE) == 0 {
-        return Err(EPERM);
-    }
-    // It would come back executable, or not.
-    let executable = about.mode & EXECUTE != 0;
-    if about.seals & seal::EXEC != 0 && seal::no_exec(about.seals) == executable {
-        return Err(EOPNOTSUPP);
-    }
-    Ok(())
+/// A version of the format.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// Mainline's: a record a folio, no holes.
+    Two,
+    /// Extents, holes, mode and name.
+    Three,
 }
 
-fn preserve_frozen(file: &mut Memfd) -> Result<u64> {
-    let about = file.about();
-    expressible(&about)?;
-    if about.no_room {
-        return Err(ENOMEM);
+impl Version {
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`] for any other.
+    fn of(number: u32) -> Result<Self> {
+        match number {
+            2 => Ok(Self::Two),
+            3 => Ok(Self::Three),
+            _ => Err(EOPNOTSUPP),
+        }
     }
-    let about = About {
+
+    /// Whether a file can come back as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`EOPNOTSUPP`], [`EPERM`] for a descriptor that may not write.
+    fn expresses(self, about: &glue::lu_memfd_about) -> Result {
+        if about.seals & !seal::ALL != 0 {
+            return Err(EOPNOTSUPP);
+        }
+        // It would come back writable.
+        if !about.writable && about.seals & (seal::WRITE | seal::FUTURE_WRITE) == 0 {
+            return Err(EPERM);
+        }
+        // It would come back executable, or not.
+        let executable = about.mode & EXECUTE != 0;
+        let tells = about.seals & seal::EXEC == 0 || seal::no_exec(about.seals) != executable;
+        match self {
+            Self::Two if !tells => Err(EOPNOTSUPP),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What version 2 records of a file.
+fn dense(about: &glue::lu_memfd_about) -> preserve::About {
+    preserve::About {
         pos: about.pos,
         size: about.size,
         seals: about.seals,
+    }
+}
+
+/// What version 3 records of a file.
+fn about_of(about: &glue::lu_memfd_about) -> sparse::About {
+    let len = usize::try_from(about.name_len).unwrap_or(0).min(NAME);
+    sparse::About {
+        size: about.size,
+        pos: about.pos,
+        seals: about.seals,
+        mode: about.mode & PERMISSIONS,
+        name: Name::new(about.name.get(..len).unwrap_or_default()),
+    }
+}
+
+fn preserve_frozen(file: &mut Memfd, version: Version) -> Result<u64> {
+    let about = file.about();
+    version.expresses(&about)?;
+    let at = match version {
+        Version::Two if about.no_room => return Err(ENOMEM),
+        Version::Two => preserve::preserve(&mut Records, file, dense(&about))?,
+        Version::Three => sparse::preserve(&mut Records, file, &about_of(&about))?,
     };
-    Ok(preserve::preserve(&mut Records, file, about)?.raw())
+    Ok(at.raw())
 }
 
 /// # Safety
 ///
 /// `file` is an open shmem file, and `data` may be written.
 #[no_mangle]
-unsafe extern "C" fn lu_memfd_preserve(file: *mut glue::file, data: *mut u64) -> c_int {
+unsafe extern "C" fn lu_memfd_preserve(
+    file: *mut glue::file,
+    version: u32,
+    data: *mut u64,
+) -> c_int {
     // INVARIANT: By the caller's promise.
     let mut file = Memfd::new(file);
     if !file.freeze() {
         // Whoever froze it thaws it.
         return EBUSY.to_errno();
     }
-    match preserve_frozen(&mut file) {
+    match Version::of(version).and_then(|version| preserve_frozen(&mut file, version)) {
         Ok(at) => {
             // SAFETY: By the caller's promise.
             unsafe { data.write(at) };
@@ -256,12 +346,18 @@ unsafe extern "C" fn lu_memfd_preserve(file: *mut glue::file, data: *mut u64) ->
 
 /// # Safety
 ///
-/// `file` is an open shmem file that [`lu_memfd_preserve`] preserved as `data`.
+/// `file` is an open shmem file that [`lu_memfd_preserve`] preserved as `data`, or that was converted
+/// to this version since.
 #[no_mangle]
-unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, data: u64) {
+unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, data: u64) {
     // INVARIANT: By the caller's promise.
     let mut file = Memfd::new(file);
-    preserve::unpreserve(&mut Records, &mut file, PhysAddr::new(data));
+    let at = PhysAddr::new(data);
+    match Version::of(version) {
+        Ok(Version::Two) => preserve::unpreserve(&mut Records, &mut file, at),
+        Ok(Version::Three) => sparse::unpreserve(&mut Records, &mut file, at),
+        Err(_) => return,
+    }
     file.thaw();
 }
 
@@ -269,33 +365,109 @@ unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, data: u64) {
 ///
 /// As for [`lu_memfd_unpreserve`].
 #[no_mangle]
-unsafe extern "C" fn lu_memfd_update(file: *mut glue::file, data: u64) -> c_int {
+unsafe extern "C" fn lu_memfd_update(file: *mut glue::file, version: u32, data: u64) -> c_int {
     // INVARIANT: By the caller's promise.
-    let about = Memfd::new(file).about();
-    let done = expressible(&about)
-        .and_then(|()| preserve::freeze(PhysAddr::new(data), about.pos, about.seals));
-    kernel::error::from_result(|| done.map(|()| 0))
+    let mut file = Memfd::new(file);
+    let at = PhysAddr::new(data);
+    let about = file.about();
+    let update = || {
+        let version = Version::of(version)?;
+        version.expresses(&about)?;
+        match version {
+            Version::Two => preserve::freeze(at, about.pos, about.seals),
+            Version::Three => sparse::freeze(&mut Records, &mut file, at, &about_of(&about)),
+        }
+    };
+    kernel::error::from_result(|| update_done(update))
 }
 
-fn retrieve(at: PhysAddr) -> Result<NewMemfd, Refusal> {
+fn update_done(update: impl FnOnce() -> Result) -> Result<c_int> {
+    update().map(|()| 0)
+}
+
+/// Writes a preserved file in the other version.
+///
+/// # Safety
+///
+/// As for [`lu_memfd_unpreserve`]; the file is in the other version than `to`.
+#[no_mangle]
+unsafe extern "C" fn lu_memfd_convert(file: *mut glue::file, to: u32, data: u64) -> c_int {
+    // INVARIANT: By the caller's promise.
+    let mut file = Memfd::new(file);
+    let at = PhysAddr::new(data);
+    let about = file.about();
+    let convert = || {
+        let to = Version::of(to)?;
+        to.expresses(&about)?;
+        match to {
+            Version::Two if about.no_room => Err(ENOMEM),
+            Version::Two => convert::to_records(&mut Records, &mut file, at),
+            Version::Three => convert::to_extents(&mut Records, &mut file, at, &about_of(&about)),
+        }
+    };
+    kernel::error::from_result(|| update_done(convert))
+}
+
+fn max_order() -> Order {
+    // SAFETY: No preconditions.
+    Order::new(unsafe { glue::lu_memfd_max_order() }).unwrap_or(Order::ZERO)
+}
+
+/// The largest folio that neighbours are joined to.
+fn merge_order() -> Option<Order> {
+    // SAFETY: No preconditions.
+    let order = unsafe { glue::lu_memfd_merge_order() };
+    Order::new(order).filter(|_| order > 0)
+}
+
+fn retrieve_dense(at: PhysAddr) -> Result<NewMemfd, Refusal> {
     let waiting = Waiting::claim(&mut Records, at)?;
     let header = waiting.header();
+    let hidden = if seal::no_exec(header.seals) {
+        EXECUTE
+    } else {
+        0
+    };
     let about = glue::lu_memfd_about {
         pos: header.pos,
         size: header.size,
         seals: header.seals,
+        mode: DEFAULT & !hidden,
         ..NO_FILE
     };
-    let mut file = match NewMemfd::create(&about, seal::no_exec(about.seals)) {
+    let mut file = match NewMemfd::create(&about) {
         Ok(file) => file,
         Err(err) => {
             waiting.put_back(&mut Records);
             return Err(err.into());
         }
     };
-    // SAFETY: No preconditions.
-    let most = Order::new(unsafe { glue::lu_memfd_max_order() }).unwrap_or(Order::ZERO);
-    waiting.retrieve(&mut Records, &mut file, most)?;
+    waiting.retrieve(&mut Records, &mut file, max_order())?;
+    Ok(file)
+}
+
+fn retrieve_sparse(at: PhysAddr) -> Result<NewMemfd, Refusal> {
+    let waiting = Sparse::claim(&mut Records, at)?;
+    let header = waiting.header();
+    let mut about = glue::lu_memfd_about {
+        pos: header.pos,
+        size: header.size,
+        seals: header.seals,
+        mode: header.mode,
+        ..NO_FILE
+    };
+    for (to, from) in about.name.iter_mut().zip(header.name.bytes()) {
+        *to = from;
+        about.name_len += 1;
+    }
+    let mut file = match NewMemfd::create(&about) {
+        Ok(file) => file,
+        Err(err) => {
+            waiting.put_back(&mut Records);
+            return Err(err.into());
+        }
+    };
+    waiting.retrieve(&mut Records, &mut file, merge_order(), max_order())?;
     Ok(file)
 }
 
@@ -312,9 +484,18 @@ fn refused(what: &str, at: PhysAddr, refusal: Refusal) {
 ///
 /// `file` may be written; `data` is not trusted.
 #[no_mangle]
-unsafe extern "C" fn lu_memfd_retrieve(data: u64, file: *mut *mut glue::file) -> c_int {
+unsafe extern "C" fn lu_memfd_retrieve(
+    version: u32,
+    data: u64,
+    file: *mut *mut glue::file,
+) -> c_int {
     let at = PhysAddr::new(data);
-    match retrieve(at) {
+    let retrieved = match Version::of(version) {
+        Ok(Version::Two) => retrieve_dense(at),
+        Ok(Version::Three) => retrieve_sparse(at),
+        Err(err) => Err(err.into()),
+    };
+    match retrieved {
         Ok(new) => {
             // SAFETY: By the caller's promise.
             unsafe { file.write(new.give_away()) };
@@ -333,9 +514,17 @@ unsafe extern "C" fn lu_memfd_retrieve(data: u64, file: *mut *mut glue::file) ->
 
 /// `data` is not trusted.
 #[no_mangle]
-extern "C" fn lu_memfd_discard(data: u64) {
+extern "C" fn lu_memfd_discard(version: u32, data: u64) {
     let at = PhysAddr::new(data);
-    let done = Waiting::claim(&mut Records, at).and_then(|file| file.discard(&mut Records));
+    let done = match Version::of(version) {
+        Ok(Version::Two) => {
+            Waiting::claim(&mut Records, at).and_then(|file| file.discard(&mut Records))
+        }
+        Ok(Version::Three) => {
+            Sparse::claim(&mut Records, at).and_then(|file| file.discard(&mut Records))
+        }
+        Err(err) => Err(err.into()),
+    };
     if let Err(refusal) = done {
         refused("give back", at, refusal);
     }

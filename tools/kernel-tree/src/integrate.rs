@@ -35,7 +35,7 @@ const DRIVER_PLACES: [(&str, &str); 4] = [
 ];
 
 /// Every line we change in files of the kernel.
-const BLOCKS: [Block; 7] = [
+const BLOCKS: [Block; 10] = [
     Block {
         file: "rust/bindings/bindings_helper.h",
         place: Place::Before("/* `bindgen` gets confused at certain things. */"),
@@ -65,6 +65,22 @@ const BLOCKS: [Block; 7] = [
         file: "mm/Makefile",
         place: Place::End(&["memfd_luo.o"]),
         template: include_str!("../templates/mm.Makefile.end"),
+    },
+    // A page does not come into being in a preserved memfd while the machine reboots.
+    Block {
+        file: "mm/shmem.c",
+        place: Place::Before("int shmem_add_to_page_cache(struct folio *folio,"),
+        template: include_str!("../templates/shmem_declare.c"),
+    },
+    Block {
+        file: "mm/shmem.c",
+        place: Place::Before("\t\txas_for_each_conflict(&xas, entry) {"),
+        template: include_str!("../templates/shmem_insert.c"),
+    },
+    Block {
+        file: "mm/shmem.c",
+        place: Place::After("\t\tfolio_ref_sub(folio, nr);"),
+        template: include_str!("../templates/shmem_wait.c"),
     },
     // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back.
     Block {

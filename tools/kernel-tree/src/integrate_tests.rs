@@ -13,6 +13,8 @@ const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
     obj-$(CONFIG_KEXEC_HANDOVER_DEBUGFS)\t+= kexec_handover_debugfs.o\n\
     obj-$(CONFIG_LIVEUPDATE)\t+= luo.o\n";
 const MM: &str = "obj-$(CONFIG_LIVEUPDATE_MEMFD) += memfd_luo.o\n";
+const SHMEM: &str = "int shmem_add_to_page_cache(struct folio *folio,\n{\n\
+    \t\txas_for_each_conflict(&xas, entry) {\n\t\t}\n\t\tfolio_ref_sub(folio, nr);\n}\n";
 const KCONFIG: &str = "menu \"m\"\n\nconfig KEXEC_HANDOVER\n\
     \tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE\n\thelp\n\t  h\n\nendmenu\n";
 
@@ -51,13 +53,14 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, project, linux)
 }
 
-fn originals() -> [(&'static str, &'static str); 7] {
+fn originals() -> [(&'static str, &'static str); 8] {
     [
         ("Makefile", MAKEFILE),
         ("rust/bindings/bindings_helper.h", BINDINGS),
         ("rust/kernel/lib.rs", LIB),
         ("rust/helpers/helpers.c", HELPERS),
         ("kernel/liveupdate/Makefile", KBUILD),
+        ("mm/shmem.c", SHMEM),
         ("kernel/liveupdate/Kconfig", KCONFIG),
         ("mm/Makefile", MM),
     ]

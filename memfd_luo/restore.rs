@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! After the kexec, from "memfd-v3": a memfd with its holes is built of extents, or given back.
+//!
+//! As in [`super::retrieve`], nothing is believed: the checksum must fit, each extent must have a
+//! place of its own in the file, and its folios must wait in the incoming tree. All are claimed
+//! before the first of them is put into a file.
+
+use super::extents::Header;
+use super::format::Refusal;
+use super::merge::Pieces;
+use super::retrieve::{claim_metadata, free_metadata, pages_of, put_back_metadata, unclaim};
+use super::table::Cursor;
+use super::{Folio, Kho, Run, Sink, BATCH, STEP};
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::kho::vmalloc::Chain;
+use crate::sys::pages::free_waiting;
+
+/// Extents that are claimed under one hold of KHO's lock.
+const AT_ONCE: usize = 256;
+
+/// A file that was handed over, its header and extents' records claimed.
+pub(crate) struct Sparse {
+    header: Header,
+    at: (Pfn, Order),
+    area: Option<Chain>,
+}
+
+impl Sparse {
+    /// Claims the file whose header is at an address that the previous kernel said.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is claimed then.
+    pub(crate) fn claim(kho: &mut impl Kho, at: PhysAddr) -> Result<Self, Refusal> {
+        let claimed = kho.incoming(|incoming| {
+            incoming.hold();
+            let claimed = claim_metadata(incoming, at, |page| {
+                let (header, sum) = Header::load(page);
+                header.judge()?;
+                let area = (header.extents > 0).then_some(header.area);
+                Ok(((header, sum), area))
+            });
+            if claimed.is_err() {
+                incoming.release();
+            }
+            Ok(claimed)
+        })?;
+        let ((header, sum), at, area) = claimed?;
+        let file = Self { header, at, area };
+        if file.header.sum(file.extents()) != sum {
+            file.put_back(kho);
+            return Err(Refusal::lie("its checksum is wrong"));
+        }
+        Ok(file)
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Undoes [`Self::claim`].
+    pub(crate) fn put_back(self, kho: &mut impl Kho) {
+        put_back_metadata(kho, self.at, self.area);
+    }
+
+    fn extents(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<>, Run> {
+        Cursor::new(pages_of(&self.area), self.header.extents)
+    }
+
+    /// Claims the folios of all extents.
+    ///
+    /// # Errors
+    ///
+    /// None of them is claimed then.
+    fn claim_folios(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
+        let mut place = Place {
+            next: 0,
+            pages: self.header.pages(),
+            held: 0,
+        };
+        let (mut left, mut done) = (self.extents(), 0);
+        loop {
+            let (claimed, more) = kho.incoming(|incoming| {
+                for _ in 0..AT_ONCE {
+                    let Some(extent) = left.next() else {
+                        return Ok((Ok(()), false));
+                    };
+                    if let Err(refusal) = place.judge(&extent) {
+                        return Ok((Err(refusal), false));
+                    }
+                    let count = incoming.claim_prefix(extent.pfn, extent.order, extent.count);
+                    if count != extent.count {
+                        incoming.unclaim_run(extent.pfn, extent.order, count)?;
+                        const LOST: &str = "a folio was not preserved, or is taken";
+                        return Ok((Err(Refusal::lie(LOST)), false));
+                    }
+                    done += 1;
+                }
+                Ok((Ok(()), true))
+            })?;
+            let claimed = match claimed {
+                Ok(()) if !more && place.held != self.header.held => {
+                    Err(Refusal::lie("its extents do not add up"))
+                }
+                claimed => claimed,
+            };
+            if claimed.is_err() {
+                unclaim(kho, self.extents().take(done));
+            }
+            claimed?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts all folios into a file, joined to folios of up to `merge`, if it says so. None may be
+    /// larger than `most`.
+    ///
+    /// # Errors
+    ///
+    /// All waits again then, the header too.
+    pub(crate) fn retrieve(
+        self,
+        kho: &mut impl Kho,
+        sink: &mut impl Sink,
+        merge: Option<Order>,
+        most: Order,
+    ) -> Result<(), Refusal> {
+        if let Err(refusal) = self.claim_folios(kho) {
+            self.put_back(kho);
+            return Err(refusal);
+        }
+        let mut done = 0;
+        let filled = self.fill(sink, merge, most, &mut done);
+        let filled = filled.and_then(|()| Ok(sink.publish(self.header.held)?));
+        if let Err(refusal) = filled {
+            self.take_back(sink, merge, done);
+            unclaim(kho, self.extents());
+            self.put_back(kho);
+            return Err(refusal);
+        }
+        free_metadata(kho, self.at, self.area);
+        Ok(())
+    }
+
+    /// Fills the file; `done` runs are in it, however it ends.
+    fn fill(
+        &self,
+        sink: &mut impl Sink,
+        merge: Option<Order>,
+        most: Order,
+        done: &mut usize,
+    ) -> Result<(), Refusal> {
+        let mut batch = [Run::NONE; BATCH];
+        let (mut count, mut folios) = (0, 0);
+        let zone = sink.zones();
+        let mut pieces = Pieces::new(self.extents(), merge, zone).flat_map(steps);
+        loop {
+            let piece = pieces.next();
+            if piece.is_none() || count == BATCH || folios >= STEP {
+                sink.fill(batch.get(..count).unwrap_or_default())?;
+                *done += count;
+                (count, folios) = (0, 0);
+            }
+            let Some(piece) = piece else {
+                return Ok(());
+            };
+            if piece.order > most {
+                return Err(Refusal::lie("a folio is too large for a file"));
+            }
+            if let Some(slot) = batch.get_mut(count) {
+                *slot = piece;
+                count += 1;
+                folios += piece.count;
+            }
+        }
+    }
+
+    /// Takes the first `done` runs out of the file.
+    fn take_back(&self, sink: &mut impl Sink, merge: Option<Order>, done: usize) {
+        let zone = sink.zones();
+        let pieces = Pieces::new(self.extents(), merge, zone).flat_map(steps);
+        let mut batch = [Folio::NONE; BATCH];
+        let mut count = 0;
+        for piece in pieces.take(done) {
+            for number in 0..piece.count {
+                let apart = number << piece.order.raw();
+                if let Some(slot) = batch.get_mut(count) {
+                    *slot = Folio {
+                        pfn: piece.pfn.plus(apart),
+                        index: piece.index + apart,
+                        order: piece.order,
+                    };
+                    count += 1;
+                }
+                if count == BATCH {
+                    sink.take_back(&mut batch);
+                    count = 0;
+                }
+            }
+        }
+        sink.take_back(batch.get_mut(..count).unwrap_or_default());
+    }
+
+    /// Gives all memory of the file to the page allocator.
+    ///
+    /// # Errors
+    ///
+    /// When something is wrong with it: all of it stays out of use then.
+    pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
+        if let Err(refusal) = self.claim_folios(kho) {
+            self.put_back(kho);
+            return Err(refusal);
+        }
+        for extent in self.extents() {
+            free_waiting(PageRange::new(extent.pfn, extent.pages()));
+        }
+        free_metadata(kho, self.at, self.area);
+        Ok(())
+    }
+}
+
+/// A long run in parts that a sink can take in one step.
+fn steps(run: Run) -> impl Iterator<Item = Run> + Clone {
+    let mut rest = run;
+    core::iter::from_fn(move || {
+        if rest.count == 0 {
+            return None;
+        }
+        let count = rest.count.min(STEP);
+        let part = Run { count, ..rest };
+        rest = rest.skip(count);
+        Some(part)
+    })
+}
+
+/// How far into the file extents have come.
+struct Place {
+    next: u64,
+    pages: u64,
+    held: u64,
+}
+
+impl Place {
+    /// Takes an extent in that has a place of its own.
+    fn judge(&mut self, extent: &Run) -> Result<(), Refusal> {
+        const NO_PLACE: Refusal = Refusal::lie("an extent has no place in the file");
+        let size = extent.order.pages();
+        let aligned = extent.index % size == 0 && extent.pfn.raw() % size == 0;
+        let pages = extent.count.checked_mul(size).ok_or(NO_PLACE)?;
+        let end = extent.index.checked_add(pages).ok_or(NO_PLACE)?;
+        // The last folio may reach beyond the end of the file.
+        let inside = end < self.pages.saturating_add(size);
+        let known = extent.order <= Order::LARGEST && pages < Pfn::LIMIT;
+        if !aligned || extent.count == 0 || extent.index < self.next || !inside || !known {
+            return Err(NO_PLACE);
+        }
+        self.next = end;
+        self.held = self.held.saturating_add(pages);
+        Ok(())
+    }
+}

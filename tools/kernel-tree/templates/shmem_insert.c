@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+		/* liveupdate-rs begin */
+		if (lu_shmem_closed(mapping)) {
+			xas_set_err(&xas, -EEXIST);
+			goto unlock;
+		}
+		/* liveupdate-rs end */
