@@ -8,12 +8,13 @@ cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; ins
 tree := $(cargo) run --release -q -p kernel-tree --
 runner := $(cargo) run --release -q -p runner --
 
-.PHONY: help demo test bench check kernel integrate unintegrate setup soak fuzz clean distclean
+.PHONY: help demo test bench interop check kernel integrate unintegrate setup soak fuzz clean distclean
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
 	@echo "make test               every test, on the host and in QEMU; KASAN=1 adds a kernel with the address sanitizer"
 	@echo "make bench              what a handover costs, ours against mainline"
+	@echo "make interop            ours, mainline 7.3 and mainline 7.2, from each to each: what goes across, as a table"
 	@echo "make check              formatting, lints, license lines, warnings"
 	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"
 	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
@@ -24,7 +25,7 @@ help:
 	@echo "make clean, distclean   remove what was built; also what was downloaded"
 	@echo "LINUX=tree uses your own Linux 7.3 tree; KVM=1 uses /dev/kvm instead of software emulation"
 
-demo test bench:
+demo test bench interop:
 	$(runner) $@
 
 check setup:

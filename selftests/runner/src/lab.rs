@@ -16,6 +16,8 @@ pub enum Which {
     Ours,
     /// Mainline's C, built from the same source with the same configuration.
     Mainline,
+    /// Mainline's C of the series before.
+    Older,
     /// Ours, with every check the kernel has.
     Debug,
     /// Ours, with the address sanitizer.
@@ -28,6 +30,7 @@ impl Which {
         match self {
             Self::Ours => "ours",
             Self::Mainline => "mainline",
+            Self::Older => "older",
             Self::Debug => "debug",
             Self::Kasan => "kasan",
         }
@@ -36,6 +39,7 @@ impl Which {
     pub fn config(self) -> &'static str {
         match self {
             Self::Ours | Self::Mainline => "test",
+            Self::Older => "older",
             Self::Debug => "debug",
             Self::Kasan => "kasan",
         }
@@ -51,6 +55,9 @@ pub struct OwnKernels {
     /// Use this bzImage as mainline's kernel instead of building one
     #[arg(long, global = true, value_name = "BZIMAGE")]
     mainline: Option<PathBuf>,
+    /// Use this bzImage as mainline's kernel of the series before instead of building one
+    #[arg(long, global = true, value_name = "BZIMAGE")]
+    older: Option<PathBuf>,
     /// Use this bzImage as our debug kernel instead of building one; its build folder must be around it
     #[arg(long, global = true, value_name = "BZIMAGE")]
     debug: Option<PathBuf>,
@@ -111,6 +118,7 @@ impl Lab {
         let (own, tree) = match which {
             Which::Ours => (&self.own.ours, Tree::Ours),
             Which::Mainline => (&self.own.mainline, Tree::Mainline),
+            Which::Older => (&self.own.older, Tree::Older),
             Which::Debug => (&self.own.debug, Tree::Ours),
             Which::Kasan => (&self.own.kasan, Tree::Ours),
         };

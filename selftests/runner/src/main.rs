@@ -50,6 +50,8 @@ enum Command {
         #[arg(long)]
         mainline_only: bool,
     },
+    /// What goes across a live update between ours and mainline's kernels, from each to each, as a table
+    Interop,
     /// What a live update costs, ours against mainline's, in guest instructions
     Bench {
         /// Also write the figures to this file, as JSON
@@ -84,6 +86,9 @@ fn main() -> ExitCode {
             mainline_only,
         } => lab::Lab::open(arguments.own)
             .and_then(|lab| suites::hostile::table(&lab, &names, mainline_only)),
+        Command::Interop => {
+            lab::Lab::open(arguments.own).and_then(|lab| suites::interop::table(&lab))
+        }
         Command::Bench {
             json,
             quick,

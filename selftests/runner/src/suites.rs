@@ -5,6 +5,7 @@ mod boots;
 mod host;
 pub mod hostile;
 mod hostile_luo;
+pub mod interop;
 mod kasan;
 mod memfd;
 mod orchestrator;
@@ -20,7 +21,7 @@ use crate::qemu;
 use anyhow::Result;
 use std::path::PathBuf;
 
-use Which::{Debug, Kasan, Mainline, Ours};
+use Which::{Debug, Kasan, Mainline, Older, Ours};
 
 pub struct Scenario {
     pub name: &'static str,
@@ -158,9 +159,9 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "ours-to-ours",
-        about: "a memfd, a reserve_mem region and lib/test_kho.c",
+        about: "sessions, memfds, a reserve_mem region, metadata and lib/test_kho.c",
         kernels: &[Ours],
-        play: |lab, name| updates::pair(lab, name, Ours, Ours),
+        play: |lab, name| interop::pair(lab, name, Ours, Ours),
     },
     Scenario {
         name: "driver",
@@ -172,13 +173,25 @@ pub const ALL: &[Scenario] = &[
         name: "ours-to-mainline",
         about: "the same, from ours to mainline's C",
         kernels: &[Ours, Mainline],
-        play: |lab, name| updates::pair(lab, name, Ours, Mainline),
+        play: |lab, name| interop::pair(lab, name, Ours, Mainline),
     },
     Scenario {
         name: "mainline-to-ours",
         about: "the same, from mainline's C to ours",
         kernels: &[Ours, Mainline],
-        play: |lab, name| updates::pair(lab, name, Mainline, Ours),
+        play: |lab, name| interop::pair(lab, name, Mainline, Ours),
+    },
+    Scenario {
+        name: "ours-to-older",
+        about: "the same, from ours to mainline's C of the series before",
+        kernels: &[Ours, Older],
+        play: |lab, name| interop::pair(lab, name, Ours, Older),
+    },
+    Scenario {
+        name: "older-to-ours",
+        about: "the same, from mainline's C of the series before to ours",
+        kernels: &[Ours, Older],
+        play: |lab, name| interop::pair(lab, name, Older, Ours),
     },
     Scenario {
         name: "same-bytes",

@@ -15,7 +15,7 @@ use crate::source::{ensure_source, users_tree, Tree};
 use crate::steps::Steps;
 use crate::version;
 
-/// The configuration whose build folder has no suffix.
+/// The configuration whose build folder has no suffix, besides the one that is called as its tree.
 const PLAIN: &str = "test";
 
 /// A built kernel.
@@ -89,13 +89,13 @@ fn config_path(config: &str) -> Result<PathBuf> {
 
 /// Where the kernel of `tree` and `config` is built.
 fn build_dir(tree: Tree, config: &str, source: &Path) -> Result<PathBuf> {
-    let version = version::supported(source)?;
+    let version = version::of_tree(source)?;
     let mut name = format!("linux-{version}-{}", tree.name());
     if tree == Tree::Ours && users_tree()?.is_some() {
         let hash = digest(&[source.to_string_lossy().as_bytes()]);
         name = format!("linux-{version}-own-{}", &hash[..8]);
     }
-    if config != PLAIN {
+    if config != PLAIN && config != tree.name() {
         name = format!("{name}-{config}");
     }
     Ok(cache_dir().join("build").join(name))

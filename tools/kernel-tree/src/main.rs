@@ -24,7 +24,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Install the packages that are missing and get both kernel trees
+    /// Install the packages that are missing and get the kernel trees
     Setup,
     /// Put our code into a Linux 7.3 tree
     Integrate {
@@ -69,6 +69,7 @@ enum Command {
 enum TreeArg {
     Ours,
     Mainline,
+    Older,
 }
 
 impl From<TreeArg> for Tree {
@@ -76,6 +77,7 @@ impl From<TreeArg> for Tree {
         match arg {
             TreeArg::Ours => Tree::Ours,
             TreeArg::Mainline => Tree::Mainline,
+            TreeArg::Older => Tree::Older,
         }
     }
 }
@@ -97,6 +99,7 @@ fn run(command: Command) -> Result<()> {
             ensure_packages(&steps)?;
             ensure_source(Tree::Ours, &steps)?;
             ensure_source(Tree::Mainline, &steps)?;
+            ensure_source(Tree::Older, &steps)?;
             println!("all is in place, in {}", cache_dir().display());
         }
         Command::Integrate { linux } => {

@@ -17,13 +17,15 @@ use crate::version;
 /// The suite of the archive that has the source package.
 const SUITE: &str = "trixie-backports";
 
-/// Which of the two kernels.
+/// Which of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tree {
     /// The tree with our crate in it.
     Ours,
     /// The tree as it comes.
     Mainline,
+    /// The tree of the series before, as it comes.
+    Older,
 }
 
 impl Tree {
@@ -32,6 +34,15 @@ impl Tree {
         match self {
             Tree::Ours => "ours",
             Tree::Mainline => "mainline",
+            Tree::Older => "older",
+        }
+    }
+
+    /// The series it is of.
+    pub fn series(self) -> &'static str {
+        match self {
+            Tree::Ours | Tree::Mainline => version::SERIES,
+            Tree::Older => version::OLDER,
         }
     }
 }
@@ -65,7 +76,7 @@ pub fn ensure_source(tree: Tree, steps: &Steps) -> Result<PathBuf> {
     let _held = hold("source", steps)?;
     let own = match tree {
         Tree::Ours => users_tree()?,
-        Tree::Mainline => None,
+        Tree::Mainline | Tree::Older => None,
     };
     let source = match own {
         Some(path) => path,
@@ -88,11 +99,11 @@ pub fn ensure_source(tree: Tree, steps: &Steps) -> Result<PathBuf> {
 fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
     let src = cache_dir().join("src");
     let downloads = cache_dir().join("download");
-    let package = format!("linux-source-{}", version::SERIES);
+    let package = format!("linux-source-{}", tree.series());
     let deb = match newest_deb(&downloads, &package) {
         Some(deb) => deb,
-        // Both trees must be of one version: what is unpacked is only used without a download
-        // when the other tree would be the same.
+        // Ours and mainline's must be of one version: what is unpacked is only used without a
+        // download when the other tree would be the same.
         None => match unpacked(&src, tree) {
             Some(path) => return Ok(path),
             None => {
@@ -109,7 +120,7 @@ fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
         return Ok(path);
     }
     unpack(&deb, &package, &path, steps)?;
-    let stated = version::supported(&path)?;
+    let stated = version::of_tree(&path)?;
     if stated != release {
         let _ = fs::remove_dir_all(&path);
         bail!(
@@ -123,11 +134,14 @@ fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
 /// The newest unpacked tree of this kind.
 fn unpacked(src: &Path, tree: Tree) -> Option<PathBuf> {
     let suffix = format!("-{}", tree.name());
+    let is_one = |path: &Path| {
+        version::of_tree(path).is_ok_and(|version| version::is_of(&version, tree.series()))
+    };
     fs::read_dir(src)
         .ok()?
         .flatten()
         .map(|e| e.path())
-        .filter(|p| p.to_string_lossy().ends_with(&suffix) && version::supported(p).is_ok())
+        .filter(|p| p.to_string_lossy().ends_with(&suffix) && is_one(p))
         .max_by_key(|p| numbers(&version::of_tree(p).unwrap_or_default()))
 }
 

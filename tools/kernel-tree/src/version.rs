@@ -9,6 +9,9 @@ use anyhow::{bail, Context, Result};
 /// The series our code is written for.
 pub const SERIES: &str = "7.3";
 
+/// The series before it, which speaks the same formats: from it and to it ours must update as well.
+pub const OLDER: &str = "7.2";
+
 /// The version a kernel tree's Makefile states, such as `7.3.4`.
 ///
 /// # Errors
@@ -42,11 +45,16 @@ pub fn of_tree(tree: &Path) -> Result<String> {
 /// The version of `tree`, which must be one our code is written for.
 pub fn supported(tree: &Path) -> Result<String> {
     let version = of_tree(tree)?;
-    match version.rsplit_once('.') {
-        Some((SERIES, _)) => Ok(version),
-        _ => bail!(
+    match is_of(&version, SERIES) {
+        true => Ok(version),
+        false => bail!(
             "{} is Linux {version}, and this code is for Linux {SERIES}; name a {SERIES} tree",
             tree.display()
         ),
     }
+}
+
+/// Whether a version such as `7.3.4` is one of `series`.
+pub fn is_of(version: &str, series: &str) -> bool {
+    version.rsplit_once('.').is_some_and(|(of, _)| of == series)
 }

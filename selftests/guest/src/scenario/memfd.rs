@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Each property of a memfd that must live through an update, and each way to fail that must leave it usable.
 
-mod cases;
+pub mod cases;
 mod charge;
 mod errors;
-mod swap;
+pub mod swap;
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec, machine};

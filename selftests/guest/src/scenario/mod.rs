@@ -11,6 +11,7 @@ mod driver;
 mod faults;
 mod hostile;
 mod hostile_luo;
+mod interop;
 mod ioctls;
 mod many;
 mod memfd;
@@ -53,6 +54,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     match cmdline.get("scenario") {
         Some("boot") => boot::play(),
         Some("update") => update::play(cmdline),
+        Some("interop") => interop::play(cmdline),
         Some("corrupt") => corrupt::play(cmdline),
         Some("crash") => crash::play(cmdline),
         Some("faults") => faults::play(cmdline),

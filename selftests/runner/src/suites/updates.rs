@@ -9,19 +9,6 @@ use crate::outcome::Outcome;
 use anyhow::Result;
 use Which::{Debug, Mainline, Ours};
 
-/// A memfd, a region and lib/test_kho.c from one kernel to another.
-pub fn pair(lab: &Lab, name: &str, from: Which, to: Which) -> Result<Played> {
-    debug_assert_eq!(name, check::direction(from, to));
-    let machine = Machine::new(name, "update", from, &[to])
-        .memfds(2, 32)
-        .region();
-    let (mut played, outcome) = run(lab, &machine)?;
-    played.checks.extend(check::all_arrived(&machine, &outcome));
-    // Bound to the memfds.
-    played.checks.extend(check::flb(&outcome, 1));
-    Ok(played)
-}
-
 /// The example driver, and what its files share.
 pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "driver", Ours, &[Ours, Ours]);

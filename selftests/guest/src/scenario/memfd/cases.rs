@@ -43,6 +43,8 @@ pub struct Case {
     sealed: u32,
     /// What it must hold.
     expect: fn(u64) -> Vec<u8>,
+    /// Whether mainline's C carries it too.
+    pub everywhere: bool,
 }
 
 const fn plain(name: &'static str, bytes: u64) -> Case {
@@ -57,6 +59,7 @@ const fn plain(name: &'static str, bytes: u64) -> Case {
         mode: 0o777,
         sealed: SEAL,
         expect: full,
+        everywhere: true,
     }
 }
 
@@ -118,6 +121,7 @@ pub const ALL: &[Case] = &[
         flags: NOEXEC,
         mode: 0o666,
         sealed: EXEC,
+        everywhere: false,
         ..sealed("MFD_NOEXEC_SEAL", 0)
     },
     // What systemd keeps its state in. mainline: executable, as above.
@@ -125,12 +129,14 @@ pub const ALL: &[Case] = &[
         flags: NOEXEC,
         mode: 0o666,
         sealed: EXEC | SEAL | SHRINK | GROW | WRITE,
+        everywhere: false,
         ..sealed("MFD_NOEXEC_SEAL and seals", SEAL | SHRINK | GROW | WRITE)
     },
     // Added at the last moment. mainline loses it.
     Case {
         later: |file| seal(file, SHRINK),
         sealed: SHRINK,
+        everywhere: false,
         ..sealed("a seal that was added after it was preserved", 0)
     },
     Case {
