@@ -28,21 +28,9 @@ pub struct Selftests {
 pub fn build(lab: &Lab) -> Result<Selftests> {
     let source = kernel_tree::ensure_source(Tree::Mainline, &lab.steps)?;
     let out = lab.folder("kernel-selftests")?;
-    let headers = out.join("usr/include");
+    let mut headers = out.join("usr/include");
     if !headers.join("linux/liveupdate.h").is_file() {
-        let mut install = Command::new("make");
-        // The variables of the make that may have called us are not for the kernel's.
-        for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
-            install.env_remove(name);
-        }
-        install
-            .arg("-C")
-            .arg(&source)
-            .arg(format!("O={}", out.join("headers").display()))
-            .arg(format!("INSTALL_HDR_PATH={}", out.join("usr").display()))
-            .arg("headers_install");
-        lab.steps
-            .run("installing the kernel's headers", &mut install)?;
+        headers = install_headers(lab, &source, &out)?;
     }
     let selftests = source.join("tools/testing/selftests");
     let here = selftests.join("liveupdate");
@@ -76,6 +64,25 @@ pub fn build(lab: &Lab) -> Result<Selftests> {
         liveupdate,
         kho_init,
     })
+}
+
+/// What `make headers_install` of a kernel tree leaves: the folder programs include from, below `out`.
+pub fn install_headers(lab: &Lab, source: &Path, out: &Path) -> Result<PathBuf> {
+    let mut install = Command::new("make");
+    // The variables of the make that may have called us are not for the kernel's.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        install.env_remove(name);
+    }
+    install
+        .arg("-C")
+        .arg(source)
+        .arg(format!("O={}", out.join("headers").display()))
+        .arg(format!("INSTALL_HDR_PATH={}", out.join("usr").display()))
+        .arg("headers_install");
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    lab.steps
+        .run(&format!("installing the headers of {name}"), &mut install)?;
+    Ok(out.join("usr/include"))
 }
 
 fn compiler(headers: &Path, program: &Path) -> Command {

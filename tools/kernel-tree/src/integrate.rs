@@ -34,8 +34,34 @@ const DRIVER_PLACES: [(&str, &str); 4] = [
     ("driver/examples", "kernel/liveupdate/rust/driver/examples"),
 ];
 
+/// The kernel's header of the user API.
+const UAPI: &str = "include/uapi/linux/liveupdate.h";
+
 /// Every line we change in files of the kernel.
-const BLOCKS: [Block; 10] = [
+const BLOCKS: &[Block] = &[
+    // What `make headers_install` leaves is our header, without a trace of these blocks: it drops what is for the kernel alone. The
+    // kernel itself goes on with mainline's. This block goes first, as the other one brings the same names again.
+    Block {
+        file: UAPI,
+        place: Place::End(&[
+            "LIVEUPDATE_IOCTL_CREATE_SESSION",
+            "LIVEUPDATE_IOCTL_RETRIEVE_SESSION",
+            "LIVEUPDATE_SESSION_PRESERVE_FD",
+            "LIVEUPDATE_SESSION_RETRIEVE_FD",
+            "LIVEUPDATE_SESSION_FINISH",
+            "LIVEUPDATE_SESSION_GET_NAME",
+        ]),
+        template: include_str!("../templates/uapi.end"),
+    },
+    Block {
+        file: UAPI,
+        place: Place::Before("/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */"),
+        template: concat!(
+            "/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */\n#ifndef __KERNEL__ /* liveupdate-rs begin */\n",
+            include_str!("../../../uapi/liveupdate.h"),
+            "#else /* liveupdate-rs end */\n",
+        ),
+    },
     Block {
         file: "rust/bindings/bindings_helper.h",
         place: Place::Before("/* `bindgen` gets confused at certain things. */"),
@@ -179,7 +205,7 @@ fn present(linux: &Path) -> Result<Vec<PathBuf>> {
 /// The kernel's files that hold our blocks, as they should read, with them or without.
 fn edited(linux: &Path, with_blocks: bool) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut texts: BTreeMap<&str, String> = BTreeMap::new();
-    for block in &BLOCKS {
+    for block in BLOCKS {
         let text = match texts.remove(block.file) {
             Some(text) => text,
             None => {

@@ -15,6 +15,12 @@ const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
 const MM: &str = "obj-$(CONFIG_LIVEUPDATE_MEMFD) += memfd_luo.o\n";
 const SHMEM: &str = "int shmem_add_to_page_cache(struct folio *folio,\n{\n\
     \t\txas_for_each_conflict(&xas, entry) {\n\t\t}\n\t\tfolio_ref_sub(folio, nr);\n}\n";
+const UAPI_TEXT: &str =
+    "/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */\n#ifndef _UAPI_LIVEUPDATE_H\n\
+    #define LIVEUPDATE_IOCTL_CREATE_SESSION \\\n\t1\n#define LIVEUPDATE_IOCTL_RETRIEVE_SESSION 2\n\
+    #define LIVEUPDATE_SESSION_PRESERVE_FD 3\n#define LIVEUPDATE_SESSION_RETRIEVE_FD 4\n\
+    #define LIVEUPDATE_SESSION_FINISH 5\n#define LIVEUPDATE_SESSION_GET_NAME 6\n\
+    #endif /* _UAPI_LIVEUPDATE_H */\n";
 const KCONFIG: &str = "menu \"m\"\n\nconfig KEXEC_HANDOVER\n\
     \tdepends on ARCH_SUPPORTS_KEXEC_HANDOVER && ARCH_SUPPORTS_KEXEC_FILE\n\thelp\n\t  h\n\nendmenu\n";
 
@@ -53,8 +59,8 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
     (dir, project, linux)
 }
 
-fn originals() -> [(&'static str, &'static str); 8] {
-    [
+fn originals() -> Vec<(&'static str, &'static str)> {
+    vec![
         ("Makefile", MAKEFILE),
         ("rust/bindings/bindings_helper.h", BINDINGS),
         ("rust/kernel/lib.rs", LIB),
@@ -63,6 +69,7 @@ fn originals() -> [(&'static str, &'static str); 8] {
         ("mm/shmem.c", SHMEM),
         ("kernel/liveupdate/Kconfig", KCONFIG),
         ("mm/Makefile", MM),
+        (UAPI, UAPI_TEXT),
     ]
 }
 
@@ -70,7 +77,7 @@ fn originals() -> [(&'static str, &'static str); 8] {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 6 + 5 + 4);
+    assert_eq!(first.written.len(), 7 + 5 + 4);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
@@ -169,4 +176,28 @@ fn another_version_or_no_tree_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(err.contains("not a folder"), "{err}");
+}
+
+/// What a C compiler is given, or programs get: the lines of an `#ifndef` of this name, or those of its `#else`.
+fn taken(text: &str, defined: bool) -> Vec<&str> {
+    let mut lines = text.lines();
+    let first = lines.by_ref().take_while(|l| !l.starts_with("#else"));
+    let (first, rest): (Vec<&str>, Vec<&str>) = (first.skip(1).collect(), lines.collect());
+    match defined {
+        false => first,
+        true => rest.split_last().map_or(&[][..], |(_, r)| r).to_vec(),
+    }
+}
+
+#[test]
+fn programs_get_our_header_and_the_kernel_has_its_own() {
+    let (_dir, project, linux) = fakes();
+    integrate(&project, &linux).unwrap();
+    let text = get(&linux, UAPI);
+    assert!(text.starts_with("#ifndef __KERNEL__ "), "{text}");
+    let ours = include_str!("../../../uapi/liveupdate.h");
+    assert_eq!(taken(&text, false), ours.lines().collect::<Vec<_>>());
+    let mut kernels = taken(&text, true);
+    assert_eq!(kernels.pop(), Some("/* liveupdate-rs begin */"));
+    assert_eq!(kernels, UAPI_TEXT.lines().collect::<Vec<_>>());
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The user API: our header, mainline's and the Rust crate must agree on every name, number, size and offset.
+//! The user API: our header, as it is and as a kernel tree installs it, mainline's and the Rust crate must agree on every
+//! name, number, size and offset.
 
 use super::Played;
 use crate::check::Check;
 use crate::lab::Lab;
+use crate::testbuild;
 use anyhow::{bail, Context, Result};
 use kernel_tree::Tree;
 use liveupdate_uapi::raw;
@@ -20,8 +22,12 @@ pub fn play(lab: &Lab, name: &str) -> Result<Played> {
     let source = kernel_tree::ensure_source(Tree::Mainline, &lab.steps)?;
     let theirs = source.join("include/uapi/linux/liveupdate.h");
     let ours = kernel_tree::project_root().join("uapi/liveupdate.h");
+    let tree = kernel_tree::ensure_source(Tree::Ours, &lab.steps)?;
+    let installed = testbuild::install_headers(lab, &tree, &folder)?.join("linux/liveupdate.h");
+    let same_text = as_installed(&read(&ours)?) == read(&installed)?;
     let theirs = facts(&theirs, &folder.join("mainline"))?;
     let ours = facts(&ours, &folder.join("ours"))?;
+    let installed = facts(&installed, &folder.join("installed"))?;
     // Also a guard against a probe that finds nothing: mainline has six ioctls, with a structure each.
     let structures = theirs
         .keys()
@@ -38,6 +44,17 @@ pub fn play(lab: &Lab, name: &str) -> Result<Played> {
         &theirs,
         true,
     ));
+    checks.push(Check::new(
+        "the header that headers_install leaves is ours",
+        same_text,
+        "",
+    ));
+    checks.push(agree(
+        "the installed header agrees with mainline's",
+        &installed,
+        &theirs,
+        true,
+    ));
     checks.push(agree(
         "the Rust crate agrees with mainline's header",
         &crate_facts(),
@@ -48,6 +65,15 @@ pub fn play(lab: &Lab, name: &str) -> Result<Played> {
         checks,
         logs: vec![folder],
     })
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// The kernel's scripts/headers_install.sh takes `_UAPI` off the guard's name.
+fn as_installed(header: &str) -> String {
+    header.replace("_UAPI_LIVEUPDATE_H", "_LIVEUPDATE_H")
 }
 
 /// Compares what both have; with `all`, neither may have something that the other lacks.
