@@ -123,8 +123,9 @@ fn mirror(steps: &Steps) -> Result<String> {
     )
 }
 
-/// Downloads `package` from `suite` of the same mirror into `dir`, by a private apt state.
-pub fn download(package: &str, suite: &str, dir: &Path, steps: &Steps) -> Result<PathBuf> {
+/// Downloads `package` from `suite` of the same mirror into `dir`, by a private apt state; nothing, if the suite has no such
+/// package.
+pub fn download(package: &str, suite: &str, dir: &Path, steps: &Steps) -> Result<Option<PathBuf>> {
     let keyring = ["pgp", "gpg"]
         .map(|e| format!("/usr/share/keyrings/debian-archive-keyring.{e}"))
         .into_iter()
@@ -166,7 +167,13 @@ pub fn download(package: &str, suite: &str, dir: &Path, steps: &Steps) -> Result
     create_dir(&aside)?;
     let mut get = private();
     get.current_dir(&aside).args(["download", package]);
-    run(steps, &format!("downloading {package}"), &mut get)?;
+    let name = format!("downloading {package} from {suite}");
+    if let Err(err) = run(steps, &name, &mut get) {
+        return match lacks(&steps.log_text(&name)) {
+            true => Ok(None),
+            false => Err(err),
+        };
+    }
     let deb = fs::read_dir(&aside)
         .with_context(|| format!("cannot list {}", aside.display()))?
         .flatten()
@@ -181,12 +188,17 @@ pub fn download(package: &str, suite: &str, dir: &Path, steps: &Steps) -> Result
     let to = dir.join(deb.file_name().unwrap_or_default());
     fs::rename(&deb, &to).with_context(|| format!("cannot write {}", to.display()))?;
     let _ = fs::remove_dir_all(&aside);
-    Ok(to)
+    Ok(Some(to))
+}
+
+/// Whether apt found its lists, and the package not in them.
+fn lacks(log: &str) -> bool {
+    log.contains("Unable to locate package") || log.contains("Can't find a source to download")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::explain;
+    use super::{explain, lacks};
 
     #[test]
     fn failures_are_told_apart() {
@@ -197,5 +209,7 @@ mod tests {
         assert!(why("write error: No space left on device").contains("disk is full"));
         assert!(why("E: Failed to fetch u  404  Not Found").contains("no longer has"));
         assert_eq!(explain("something else"), None);
+        assert!(lacks("E: Unable to locate package linux-source-7.2"));
+        assert!(!lacks("E: Failed to fetch u  404  Not Found"));
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{flock, statvfs, FlockOperation};
 use crate::steps::Steps;
 
 /// What a machine with an empty cache needs in all: packages, three trees, five kernels, downloads.
-pub const FRESH_BYTES: u64 = 12 << 30;
+pub const FRESH_BYTES: u64 = 14 << 30;
 
 /// What one more kernel tree or build folder needs, with room to spare.
 pub const STEP_BYTES: u64 = 3 << 30;

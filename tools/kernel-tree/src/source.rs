@@ -14,8 +14,8 @@ use crate::integrate::integrate;
 use crate::steps::Steps;
 use crate::version;
 
-/// The suite of the archive that has the source package.
-const SUITE: &str = "trixie-backports";
+/// The suites of the archive that have source packages; the next one is asked when a package has left the one before.
+const SUITES: [&str; 2] = ["trixie-backports", "sid"];
 
 /// Which of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
             None => {
                 create_dir(&downloads)?;
                 need_space(&downloads, STEP_BYTES)?;
-                apt::download(&package, SUITE, &downloads, steps)?
+                fetch(&package, &downloads, steps)?
             }
         },
     };
@@ -129,6 +129,19 @@ fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// Downloads `package` from the first suite that has it.
+fn fetch(package: &str, downloads: &Path, steps: &Steps) -> Result<PathBuf> {
+    for suite in SUITES {
+        if let Some(deb) = apt::download(package, suite, downloads, steps)? {
+            return Ok(deb);
+        }
+    }
+    bail!(
+        "the archive has no package {package} in {} (any more); check that the mirror in the apt sources is complete",
+        SUITES.join(" or ")
+    )
 }
 
 /// The newest unpacked tree of this kind.
