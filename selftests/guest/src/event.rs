@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the guest tells the host: one JSON object a line, on the second serial port so that no kernel message cuts into it.
+//! Outside of a test machine cases are told to people, as TAP.
 
+use crate::tap::Tap;
 use serde_json::{json, Value};
 use std::fs::File;
-use std::io::Write;
-use std::sync::{Mutex, OnceLock};
+use std::io::{Stdout, Write};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Every event line starts with this.
 const MARK: &str = "@@ ";
 
-static PORT: OnceLock<Mutex<File>> = OnceLock::new();
+/// Where events go.
+enum Sink {
+    Port(Mutex<File>),
+    Tap(Mutex<Tap<Stdout>>),
+}
+
+static SINK: OnceLock<Sink> = OnceLock::new();
 
 /// Opens the port the events go to.
 pub fn open() -> anyhow::Result<()> {
@@ -17,8 +25,26 @@ pub fn open() -> anyhow::Result<()> {
     let mut modes = rustix::termios::tcgetattr(&port)?;
     modes.make_raw();
     rustix::termios::tcsetattr(&port, rustix::termios::OptionalActions::Now, &modes)?;
-    let _ = PORT.set(Mutex::new(port));
+    let _ = SINK.set(Sink::Port(Mutex::new(port)));
     Ok(())
+}
+
+/// From now on it is TAP on standard output.
+pub fn open_tap() {
+    let _ = SINK.set(Sink::Tap(Mutex::new(Tap::new(std::io::stdout()))));
+}
+
+/// A poisoned lock only means that another thread panicked while writing: still say it.
+fn locked<T>(sink: &Mutex<T>) -> MutexGuard<'_, T> {
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The TAP, if it is that.
+pub fn tap() -> Option<MutexGuard<'static, Tap<Stdout>>> {
+    match SINK.get() {
+        Some(Sink::Tap(tap)) => Some(locked(tap)),
+        _ => None,
+    }
 }
 
 /// Sends one event; `fields` is a JSON object. Waits until the port has taken it.
@@ -27,23 +53,32 @@ pub fn send(kind: &str, fields: Value) {
     if let (Some(event), Value::Object(fields)) = (event.as_object_mut(), fields) {
         event.extend(fields);
     }
-    let line = format!("{MARK}{event}\n");
-    let Some(port) = PORT.get() else {
-        eprint!("{line}");
-        return;
-    };
-    // A poisoned lock only means that another thread panicked while writing: still say it.
-    let mut port = port.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let _ = port.write_all(line.as_bytes());
-    let _ = rustix::termios::tcdrain(&*port);
+    match SINK.get() {
+        Some(Sink::Port(port)) => {
+            let mut port = locked(port);
+            let _ = port.write_all(format!("{MARK}{event}\n").as_bytes());
+            let _ = rustix::termios::tcdrain(&*port);
+        }
+        Some(Sink::Tap(tap)) => locked(tap).remark(&event.to_string()),
+        None => eprintln!("{MARK}{event}"),
+    }
 }
 
 /// One test's verdict.
 pub fn check(name: &str, ok: bool, detail: impl Into<String>) {
-    send(
-        "check",
-        json!({"name": name, "ok": ok, "detail": detail.into()}),
-    );
+    let detail = detail.into();
+    match tap() {
+        Some(mut tap) => tap.case(name, ok, &detail),
+        None => send("check", json!({"name": name, "ok": ok, "detail": detail})),
+    }
+}
+
+/// One test that cannot be tried. A test machine has all it takes, so there it has failed.
+pub fn skip(name: &str, why: &str) {
+    match tap() {
+        Some(mut tap) => tap.skip(name, why),
+        None => check(name, false, why),
+    }
 }
 
 /// A number worth comparing, as it stands in this generation.

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `/init` of the test machines: reads its scenario from the kernel command line and plays its generation's part.
+//! `/init` of the test machines: reads its scenario from the kernel command line and plays its generation's part. As any other
+//! process it is a helper of that, or the selftests of the machine it runs on.
 
 mod cmdline;
 mod event;
 mod fdt;
 mod initramfs;
 mod kexec;
+mod kselftest;
 mod machine;
 mod memory;
 mod pattern;
 mod physical;
 mod scenario;
 mod sys;
+mod tap;
 
 use cmdline::Cmdline;
 use serde_json::json;
@@ -19,10 +22,15 @@ use serde_json::json;
 fn main() {
     let started = sys::tsc();
     if std::process::id() != 1 {
-        if let Some(role) = std::env::args().nth(1) {
-            scenario::helper(&role);
+        match std::env::args().nth(1) {
+            Some(role) if role == "kselftest" => std::process::exit(kselftest::run()),
+            Some(role) => scenario::helper(&role),
+            None => {}
         }
-        eprintln!("guest: this program is /init of a test machine; start it with `make demo` or `make test`");
+        eprintln!(
+            "guest: this program is /init of a test machine, which `make demo` and `make test` start; \
+             `guest kselftest` tests the machine it runs on"
+        );
         std::process::exit(2);
     }
     let outcome = machine::set_up().and_then(|()| {

@@ -8,6 +8,35 @@ use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+/// Has memfds made of huge pages until it is dropped.
+pub struct HugePages {
+    /// What the machine's owner wants.
+    before: String,
+}
+
+impl HugePages {
+    const POLICY: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+    pub fn on() -> Result<Self> {
+        let choices = std::fs::read_to_string(Self::POLICY)
+            .with_context(|| format!("cannot read {}", Self::POLICY))?;
+        let chosen = choices
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        let (before, _) = chosen.with_context(|| format!("{} has no choice", Self::POLICY))?;
+        crate::machine::switch(Self::POLICY, "always")?;
+        Ok(Self {
+            before: before.to_owned(),
+        })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = crate::machine::switch(Self::POLICY, &self.before);
+    }
+}
+
 /// Which pages a scenario wants.
 #[derive(Clone, Copy)]
 pub struct Wish {
@@ -18,8 +47,6 @@ pub struct Wish {
 }
 
 fn new_memfd(wish: &Wish) -> Result<(File, Mapping)> {
-    let policy = if wish.huge { "always" } else { "never" };
-    crate::machine::switch("/sys/kernel/mm/transparent_hugepage/shmem_enabled", policy)?;
     let file = memfd_create("live", MemfdFlags::CLOEXEC).context("memfd_create failed")?;
     let length = u64::try_from(wish.bytes)?;
     ftruncate(&file, length).context("cannot size the memfd")?;
@@ -32,6 +59,7 @@ fn new_memfd(wish: &Wish) -> Result<(File, Mapping)> {
 
 /// A memfd with a pattern on every page.
 pub fn filled(wish: &Wish, seed: u64) -> Result<File> {
+    let _huge = wish.huge.then(HugePages::on).transpose()?;
     let (file, mut mapping) = new_memfd(wish)?;
     mapping.populate()?;
     pattern::fill(mapping.words_mut(), seed, wish.depth);

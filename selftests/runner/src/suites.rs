@@ -7,6 +7,7 @@ pub mod hostile;
 mod hostile_luo;
 pub mod interop;
 mod kasan;
+mod kselftest;
 mod memfd;
 mod orchestrator;
 mod refused;
@@ -78,15 +79,15 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "memfd",
-        about: "each property of a memfd, and each failure that must leave it as it was",
+        about: "each property of a memfd, through three updates; each failure that must leave it as it was",
         kernels: &[Ours],
-        play: |lab, name| memfd::properties(lab, name, Ours),
+        play: |lab, name| memfd::properties(lab, name, Ours, 3),
     },
     Scenario {
         name: "memfd-debug",
-        about: "the same, on a kernel with lockdep and DEBUG_VM",
+        about: "the same through one update, on a kernel with lockdep and DEBUG_VM",
         kernels: &[Debug],
-        play: |lab, name| memfd::properties(lab, name, Debug),
+        play: |lab, name| memfd::properties(lab, name, Debug, 1),
     },
     Scenario {
         name: "selftests",
@@ -126,6 +127,12 @@ pub const ALL: &[Scenario] = &[
         about: "each ioctl of /dev/liveupdate with every wrong argument",
         kernels: &[Ours, Mainline],
         play: orchestrator::ioctls,
+    },
+    Scenario {
+        name: "kselftest",
+        about: "make -C selftests run_tests, in machines and on this host",
+        kernels: &[Ours, Mainline],
+        play: kselftest::play,
     },
     Scenario {
         name: "systemd",
@@ -210,6 +217,18 @@ pub const ALL: &[Scenario] = &[
         about: "2 NUMA nodes, a memfd on each",
         kernels: &[Ours],
         play: updates::two_nodes,
+    },
+    Scenario {
+        name: "gigabyte",
+        about: "a memfd of 1 GiB of small pages",
+        kernels: &[Ours],
+        play: memfd::gigabyte,
+    },
+    Scenario {
+        name: "in-scratch",
+        about: "a memfd whose pages lie in scratch when it is preserved",
+        kernels: &[Ours],
+        play: memfd::in_scratch,
     },
     Scenario {
         name: "not-deferred",

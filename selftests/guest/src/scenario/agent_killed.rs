@@ -63,7 +63,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
 }
 
 /// Kills agents in the kernel that things are preserved in.
-fn before() -> Result<()> {
+pub fn before() -> Result<()> {
     let files = [memory::filled(&WISH, 1)?, memory::filled(&WISH, 2)?];
     let fds = files.each_ref().map(|file| file.as_raw_fd().to_string());
     for (last, step) in STEPS_OUT.iter().enumerate() {
@@ -196,7 +196,7 @@ struct Agent {
 
 impl Agent {
     fn start(role: &str, arguments: &[String]) -> Result<Self> {
-        let mut process = Command::new("/init")
+        let mut process = Command::new("/proc/self/exe")
             .arg(role)
             .args(arguments)
             .stdin(Stdio::piped())
@@ -259,8 +259,9 @@ fn number<T: std::os::fd::AsFd>(of: &T) -> i32 {
 
 /// The two memfds of the process that started this one.
 fn given_files() -> Result<(File, File)> {
+    let parent = rustix::process::getppid().context("nobody started this agent")?;
     let mut files = std::env::args().skip(2).map(|fd| {
-        let path = format!("/proc/1/fd/{fd}");
+        let path = format!("/proc/{}/fd/{fd}", parent.as_raw_nonzero());
         File::options().read(true).write(true).open(path)
     });
     let mut file = || files.next().context("no memfd was given")?.context("open");

@@ -84,7 +84,7 @@ fn receive() -> Result<()> {
     let mut files = 0;
     for (token, case) in known().rev() {
         let trouble = match each.retrieve(token) {
-            Ok(file) => case.trouble(file.into())?,
+            Ok(file) => case.trouble(&file.into())?,
             Err(error) => Some(error.to_string()),
         };
         files += 1;

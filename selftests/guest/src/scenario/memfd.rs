@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each property of a memfd that must live through an update, and each way to fail that must leave it usable.
+//! Each property of a memfd that must live through an update, and through as many as there are kernels to come; and each way to
+//! fail that must leave it usable.
 
 pub mod cases;
 mod charge;
-mod errors;
+pub mod errors;
 pub mod swap;
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec, machine};
 use anyhow::{Context, Result};
-use liveupdate_uapi::{Device, RetrievedSession};
+use liveupdate_uapi::{Device, RetrievedSession, Session};
 use std::fs::File;
 
 /// The session whose files are looked at one by one.
@@ -22,32 +23,44 @@ const CHARGED: &str = "memfd-charged";
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     swap::on()?;
-    if cmdline.generation() == 0 {
-        before(cmdline)
-    } else {
-        after()
+    let generation = cmdline.generation();
+    if generation == 0 {
+        return before(cmdline);
     }
+    let device = Device::open()?;
+    let wanted = device.retrieve_session(WANTED)?;
+    let files = retrieve_each(&wanted, generation)?;
+    let many = retrieve_many(&wanted)?;
+    if generation == 1 {
+        charge::check(&device.retrieve_session(CHARGED)?)?;
+    }
+    wanted.finish()?;
+    if generation == 1 {
+        unwanted(device.retrieve_session(UNWANTED)?)?;
+    }
+    if cmdline.chain().is_empty() {
+        return Ok(());
+    }
+    for (case, file) in cases::ALL.iter().zip(&files) {
+        case.again(file).with_context(|| case.name.to_owned())?;
+    }
+    let _session = preserve(&device, &files, &many)?;
+    kexec::load(cmdline)?;
+    kexec::jump()
 }
 
 fn before(cmdline: &Cmdline) -> Result<()> {
     let device = Device::open()?;
     errors::check(&device)?;
 
-    let wanted = device.create_session(WANTED)?;
-    let mut files = Vec::new();
-    for (case, token) in cases::ALL.iter().zip(0..) {
-        let file = case.make().with_context(|| case.name.to_owned())?;
-        wanted
-            .preserve(&file, token)
-            .with_context(|| case.name.to_owned())?;
-        (case.later)(&file).with_context(|| case.name.to_owned())?;
-        files.push(file);
-    }
+    let make = |case: &cases::Case| case.make().with_context(|| case.name.to_owned());
+    let files: Vec<File> = cases::ALL.iter().map(make).collect::<Result<_>>()?;
     let many: Vec<File> = (0..cases::MANY)
         .map(cases::one_of_many)
         .collect::<Result<_>>()?;
-    for (file, token) in many.iter().zip(cases::FIRST_OF_MANY..) {
-        wanted.preserve(file, token)?;
+    let _wanted = preserve(&device, &files, &many)?;
+    for (case, file) in cases::ALL.iter().zip(&files) {
+        (case.later)(file).with_context(|| case.name.to_owned())?;
     }
     let other = device.create_session(UNWANTED)?;
     let unwanted = cases::filled(5, UNWANTED_BYTES)?;
@@ -61,13 +74,38 @@ fn before(cmdline: &Cmdline) -> Result<()> {
     kexec::jump()
 }
 
-fn after() -> Result<()> {
-    let device = Device::open()?;
-    let wanted = device.retrieve_session(WANTED)?;
-    // Not in the order in which they were preserved.
-    for (place, case) in cases::ALL.iter().enumerate().rev() {
-        let trouble = match wanted.retrieve(place as u64) {
-            Ok(file) => case.trouble(file.into())?,
+/// All files in one session.
+fn preserve(device: &Device, files: &[File], many: &[File]) -> Result<Session> {
+    let session = device.create_session(WANTED)?;
+    for ((case, file), token) in cases::ALL.iter().zip(files).zip(0..) {
+        session
+            .preserve(file, token)
+            .with_context(|| case.name.to_owned())?;
+    }
+    for (file, token) in many.iter().zip(cases::FIRST_OF_MANY..) {
+        session.preserve(file, token)?;
+    }
+    Ok(session)
+}
+
+/// The places of all cases, in an order that is another one each time: backwards, as they were preserved, every third.
+fn order(generation: u64) -> Vec<usize> {
+    let count = cases::ALL.len();
+    match generation {
+        1 => (0..count).rev().collect(),
+        2 => (0..count).collect(),
+        _ => (0..3).flat_map(|first| (first..count).step_by(3)).collect(),
+    }
+}
+
+/// Gets each file and looks at it; gives them in their own order.
+fn retrieve_each(session: &RetrievedSession, generation: u64) -> Result<Vec<File>> {
+    let mut files: Vec<Option<File>> = cases::ALL.iter().map(|_| None).collect();
+    for place in order(generation) {
+        let case = &cases::ALL[place];
+        let file = session.retrieve(place as u64).map(File::from);
+        let trouble = match &file {
+            Ok(file) => case.trouble(file)?,
             Err(error) => Some(error.to_string()),
         };
         event::check(
@@ -75,25 +113,26 @@ fn after() -> Result<()> {
             trouble.is_none(),
             trouble.unwrap_or_default(),
         );
+        files[place] = file.ok();
     }
-    many(&wanted)?;
-    charge::check(&device.retrieve_session(CHARGED)?)?;
-    wanted.finish()?;
-    unwanted(device.retrieve_session(UNWANTED)?)
+    let all: Option<Vec<File>> = files.into_iter().collect();
+    all.context("not all files came back")
 }
 
-fn many(session: &RetrievedSession) -> Result<()> {
+fn retrieve_many(session: &RetrievedSession) -> Result<Vec<File>> {
     let mut wrong = 0;
+    let mut files = Vec::new();
     for number in 0..cases::MANY {
         let file = File::from(session.retrieve(cases::FIRST_OF_MANY + number)?);
         wrong += u64::from(cases::damage(&file, number, 4096)?.is_some());
+        files.push(file);
     }
     event::check(
         "each of many files is itself",
         wrong == 0,
         format!("{wrong} of {} are not", cases::MANY),
     );
-    Ok(())
+    Ok(files)
 }
 
 /// Finishing without retrieving gives the memory back.

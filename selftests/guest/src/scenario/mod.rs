@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The scenarios by name; the runner picks one with `lu.scenario=`.
 
-mod agent_killed;
+pub mod agent_killed;
 mod boot;
 mod corrupt;
 mod crash;
@@ -11,10 +11,12 @@ mod driver;
 mod faults;
 mod hostile;
 mod hostile_luo;
+mod in_scratch;
 mod interop;
-mod ioctls;
+pub mod ioctls;
+mod kselftest;
 mod many;
-mod memfd;
+pub mod memfd;
 mod race;
 mod selftests;
 mod small_scratch;
@@ -55,6 +57,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("boot") => boot::play(),
         Some("update") => update::play(cmdline),
         Some("interop") => interop::play(cmdline),
+        Some("kselftest") => kselftest::play(cmdline),
         Some("corrupt") => corrupt::play(cmdline),
         Some("crash") => crash::play(cmdline),
         Some("faults") => faults::play(cmdline),
@@ -67,6 +70,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("driver") => driver::play(cmdline),
         Some("hostile-luo") => hostile_luo::play(cmdline),
         Some("memfd") => memfd::play(cmdline),
+        Some("in-scratch") => in_scratch::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),

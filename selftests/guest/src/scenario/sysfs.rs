@@ -43,16 +43,15 @@ pub fn check(when: &str, shown: &Shown<'_>) {
         previous.is_empty() == (shown.generation == 0),
         previous,
     );
+    let beside = |line: &&str| {
+        let name = line.splitn(6, ' ').nth(5);
+        name.is_some_and(|name| name.starts_with(BESIDE))
+    };
     let text = read("sessions");
+    let expected: Vec<&str> = text.lines().filter(|line| !beside(line)).collect();
     let mut bytes: Vec<u64> = Vec::new();
-    let lines: Vec<String> = text
-        .lines()
-        .filter(|line| {
-            !line
-                .splitn(6, ' ')
-                .nth(5)
-                .is_some_and(|name| name.starts_with(BESIDE))
-        })
+    let lines: Vec<String> = expected
+        .iter()
         .map(|line| {
             let mut fields: Vec<&str> = line.splitn(6, ' ').collect();
             if fields.len() == 6 {
@@ -64,6 +63,6 @@ pub fn check(when: &str, shown: &Shown<'_>) {
     event::check(
         &format!("{when}, sysfs sessions has a line for each"),
         lines == shown.sessions && bytes.iter().sum::<u64>() == shown.bytes,
-        text,
+        expected.join(", "),
     );
 }

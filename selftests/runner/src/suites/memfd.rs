@@ -1,16 +1,36 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Every property of a memfd, and every failure that must leave it as it was.
+//! Every property of a memfd, every failure that must leave it as it was, and memfds that are hard to carry.
 
 use super::{run, Played};
+use crate::check;
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use anyhow::Result;
+use Which::Ours;
 
-/// From one kernel of a kind to another.
-pub fn properties(lab: &Lab, name: &str, which: Which) -> Result<Played> {
-    let machine = Machine::new(name, "memfd", which, &[which])
+/// Through kernels of one kind.
+pub fn properties(lab: &Lab, name: &str, which: Which, updates: usize) -> Result<Played> {
+    let machine = Machine::new(name, "memfd", which, &vec![which; updates])
         .memory(1280)
         .timeout(400);
     let (played, _) = run(lab, &machine)?;
+    Ok(played)
+}
+
+/// Pages that lie in scratch when their memfd is preserved.
+pub fn in_scratch(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "in-scratch", Ours, &[Ours]).memory(1280);
+    let (played, _) = run(lab, &machine)?;
+    Ok(played)
+}
+
+pub fn gigabyte(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "update", Ours, &[Ours])
+        .memfds(1, 1024)
+        .memory(2560);
+    let (mut played, outcome) = run(lab, &machine)?;
+    played
+        .checks
+        .extend(check::update_from(&machine, &outcome, 1));
     Ok(played)
 }

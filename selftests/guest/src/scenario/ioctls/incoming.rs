@@ -60,6 +60,30 @@ pub fn play(table: &mut Table) -> Result<()> {
     finish_read_only(table, &device)
 }
 
+/// Names that no session has which has arrived.
+pub fn unknown(table: &mut Table, device: &Device) {
+    for (case, name) in [
+        ("an unknown one", &b"none"[..]),
+        ("empty", b""),
+        ("64 bytes without a NUL", &[b'x'; 64]),
+        ("only the beginning of one", b"in/empt"),
+        ("one with more behind", b"in/emptyy"),
+        ("one in capitals", b"IN/EMPTY"),
+    ] {
+        let case = format!("RETRIEVE_SESSION: the name is {case}");
+        let argument = Argument::name(name);
+        let watch = Watch::default();
+        table.fails(
+            &case,
+            device,
+            RETRIEVE_SESSION,
+            &argument,
+            Errno::NOENT,
+            watch,
+        );
+    }
+}
+
 /// RETRIEVE_SESSION with wrong arguments, and what is right after them.
 fn sessions(table: &mut Table, device: &Device) -> Result<()> {
     let watch = Watch::default();
@@ -71,25 +95,7 @@ fn sessions(table: &mut Table, device: &Device) -> Result<()> {
         &good,
         watch,
     );
-    for (case, name) in [
-        ("an unknown one", &b"none"[..]),
-        ("empty", b""),
-        ("64 bytes without a NUL", &[b'x'; 64]),
-        ("only the beginning of one", b"in/empt"),
-        ("one with more behind", b"in/emptyy"),
-        ("one in capitals", b"IN/EMPTY"),
-    ] {
-        let case = format!("RETRIEVE_SESSION: the name is {case}");
-        let argument = Argument::name(name);
-        table.fails(
-            &case,
-            device,
-            RETRIEVE_SESSION,
-            &argument,
-            Errno::NOENT,
-            watch,
-        );
-    }
+    unknown(table, device);
     let full = with_full_table(|| {
         table.failure(device, RETRIEVE_SESSION, &good, HERE, Errno::MFILE, watch)
     })?;

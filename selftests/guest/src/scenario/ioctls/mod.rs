@@ -17,6 +17,16 @@ use std::io::Write;
 pub use table::resizable;
 use table::{verdict, Table};
 
+/// What needs no update before it: all that is not about sessions that have arrived.
+pub fn within() -> Result<()> {
+    let mut table = Table::new()?;
+    device::exclusive()?;
+    let device = Device::open()?;
+    incoming::unknown(&mut table, &device);
+    device::play(&mut table, &device)?;
+    outgoing::play(&mut table, &device)
+}
+
 pub fn play(cmdline: &Cmdline) -> Result<()> {
     let mut table = Table::new()?;
     device::exclusive()?;
@@ -63,7 +73,7 @@ fn memfd(content: &str) -> Result<File> {
 
 /// The errno that another process gets when it opens the device; 0 when it gets it.
 fn errno_of_other_opener() -> Result<i32> {
-    let status = std::process::Command::new("/init")
+    let status = std::process::Command::new("/proc/self/exe")
         .arg("open-device")
         .status()
         .context("cannot start another process")?;

@@ -80,6 +80,8 @@ fn descriptors(table: &mut Table, on: impl AsFd, watch: Watch<'_>) -> Result<()>
         let argument = Argument::file(fd, 1);
         table.fails(&case, &on, PRESERVE_FD, &argument, Errno::BADF, watch);
     }
+    // Of tmpfs in the test machines. Without a name it would be a memfd to the kernel.
+    let named = format!("/tmp/liveupdate-selftest-{}", std::process::id());
     let path = |path: &str, flags| open(path, flags | OFlags::CLOEXEC, Mode::RWXU);
     let (pipe, _other_end) = rustix::pipe::pipe()?;
     let (socket, _peer) = std::os::unix::net::UnixStream::pair()?;
@@ -94,7 +96,7 @@ fn descriptors(table: &mut Table, on: impl AsFd, watch: Watch<'_>) -> Result<()>
         ("a folder", path("/tmp", OFlags::RDONLY)?, Errno::NOENT),
         (
             "a file of tmpfs",
-            path("/tmp/file", OFlags::RDWR | OFlags::CREATE)?,
+            path(&named, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?,
             Errno::NOENT,
         ),
         (
@@ -112,6 +114,7 @@ fn descriptors(table: &mut Table, on: impl AsFd, watch: Watch<'_>) -> Result<()>
         let case = format!("PRESERVE_FD: {case}");
         table.fails(&case, &on, PRESERVE_FD, &argument, want, watch);
     }
+    std::fs::remove_file(&named)?;
     Ok(())
 }
 

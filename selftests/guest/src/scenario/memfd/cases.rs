@@ -3,6 +3,7 @@
 
 use super::swap;
 use crate::machine;
+use crate::memory::HugePages;
 use crate::pattern::{self, Depth};
 use crate::sys::{Mapping, PAGE};
 use anyhow::{ensure, Context, Result};
@@ -45,6 +46,8 @@ pub struct Case {
     expect: fn(u64) -> Vec<u8>,
     /// Whether mainline's C carries it too.
     pub everywhere: bool,
+    /// What the machine must have for it.
+    pub needs: Needs,
 }
 
 const fn plain(name: &'static str, bytes: u64) -> Case {
@@ -60,7 +63,16 @@ const fn plain(name: &'static str, bytes: u64) -> Case {
         sealed: SEAL,
         expect: full,
         everywhere: true,
+        needs: Needs::Nothing,
     }
+}
+
+/// What a case needs beyond memory; the test machines have it all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Swap,
+    HugePages,
 }
 
 const fn sealed(name: &'static str, seals: u32) -> Case {
@@ -83,6 +95,7 @@ pub const ALL: &[Case] = &[
     plain("a file of an odd size", 1_234_567),
     Case {
         fill: write_huge,
+        needs: Needs::HugePages,
         ..plain("a file of huge pages, and a bit", (6 << 20) + 5)
     },
     Case {
@@ -144,6 +157,7 @@ pub const ALL: &[Case] = &[
             write_all(file, bytes)?;
             swap::out(file, bytes)
         },
+        needs: Needs::Swap,
         ..plain("a file that was swapped out", 16 << 20)
     },
     Case {
@@ -172,6 +186,29 @@ pub const ALL: &[Case] = &[
         },
         ..plain("clean pages dirtied after they were preserved", 1 << 20)
     },
+    // Huge pages, small ones, a hole, an odd end.
+    Case {
+        flags: SEALABLE,
+        seals: SEAL | EXEC | IMPLIED,
+        sealed: SEAL | EXEC | IMPLIED,
+        position: 77_777,
+        fill: |file, bytes| {
+            in_huge_pages(2 << 20, || {
+                file.write_all_at(&content(bytes, HUGE_PART), 0)?;
+                Ok(())
+            })?;
+            file.write_all_at(b"end", bytes - 3)?;
+            Ok(())
+        },
+        expect: |bytes| {
+            let mut all = content(bytes, HUGE_PART);
+            all.resize(bytes as usize - 3, 0);
+            all.extend(b"end");
+            all
+        },
+        needs: Needs::HugePages,
+        ..plain("every property at once", (5 << 20) + 12_345)
+    },
     Case {
         fill: |file, bytes| {
             ftruncate(file, bytes)?;
@@ -187,10 +224,19 @@ pub const ALL: &[Case] = &[
     },
 ];
 
+/// How much of the file that has every property is filled.
+const HUGE_PART: u64 = 4 << 20;
+
 impl Case {
     pub fn make(&self) -> Result<File> {
         let name = self.name.replace(' ', "-");
-        let file = File::from(memfd_create(name, self.flags | MemfdFlags::CLOEXEC)?);
+        // Said, as a machine may be set up to make them the other way round.
+        let exec = match self.flags.contains(NOEXEC) {
+            true => MemfdFlags::empty(),
+            false => MemfdFlags::EXEC,
+        };
+        let flags = self.flags | exec | MemfdFlags::CLOEXEC;
+        let file = File::from(memfd_create(name, flags)?);
         ftruncate(&file, self.bytes)?;
         (self.fill)(&file, self.bytes)?;
         if self.seals != 0 {
@@ -205,10 +251,27 @@ impl Case {
     }
 
     /// What is wrong with the file that came back.
-    pub fn trouble(&self, mut file: File) -> Result<Option<String>> {
+    pub fn trouble(&self, file: &File) -> Result<Option<String>> {
+        if let Some(trouble) = self.differs(file)? {
+            return Ok(Some(trouble));
+        }
+        swap::out(file, self.bytes)?;
+        self.lost(file, "once swapped out")
+    }
+
+    /// As it must be when it is preserved once more.
+    pub fn again(&self, file: &File) -> Result<()> {
+        match self.needs {
+            Needs::Swap => swap::out(file, self.bytes),
+            Needs::Nothing | Needs::HugePages => Ok(()),
+        }
+    }
+
+    /// What of a file is not as it must be.
+    pub fn differs(&self, mut file: &File) -> Result<Option<String>> {
         let about = file.metadata()?;
-        let flags = rustix::fs::fcntl_getfl(&file)?.bits();
-        let seals = fcntl_get_seals(&file)?.bits();
+        let flags = rustix::fs::fcntl_getfl(file)?.bits();
+        let seals = fcntl_get_seals(file)?.bits();
         let position = file.stream_position()?;
         let mode = about.permissions().mode() & 0o777;
         Ok(match self {
@@ -218,10 +281,7 @@ impl Case {
             _ if position != self.position => Some(format!("position {position}")),
             // O_RDWR; the kernel's own O_LARGEFILE, which is 0 in libc.
             _ if flags & 3 != 2 || flags & 0o100_000 == 0 => Some(format!("flags {flags:#o}")),
-            _ => self.lost(&file, "at first")?.or({
-                swap::out(&file, self.bytes)?;
-                self.lost(&file, "once swapped out")?
-            }),
+            _ => self.lost(file, "at first")?,
         })
     }
 
@@ -263,12 +323,11 @@ fn write_huge(file: &File, bytes: u64) -> Result<()> {
 
 /// Plays it with huge pages for shmem, of which it must use as many bytes.
 fn in_huge_pages<T>(least: u64, play: impl FnOnce() -> Result<T>) -> Result<T> {
-    const POLICY: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
-    machine::switch(POLICY, "always")?;
+    let _huge = HugePages::on()?;
     let before = machine::memory_figure("/proc/meminfo", "ShmemHugePages")?;
     let played = play()?;
-    machine::switch(POLICY, "never")?;
-    let huge = machine::memory_figure("/proc/meminfo", "ShmemHugePages")? - before;
+    let after = machine::memory_figure("/proc/meminfo", "ShmemHugePages")?;
+    let huge = after.saturating_sub(before);
     ensure!(huge >= least, "only {huge} bytes are huge pages");
     Ok(played)
 }

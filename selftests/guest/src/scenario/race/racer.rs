@@ -46,7 +46,7 @@ impl Racers {
 
     fn start(&self, racer: usize) -> Result<Child> {
         let files = self.files.get(racer).into_iter().flatten();
-        Command::new("/init")
+        Command::new("/proc/self/exe")
             .args(["racer", &racer.to_string()])
             .args(files.map(|file| file.as_raw_fd().to_string()))
             .spawn()
