@@ -10,12 +10,15 @@
 //! A driver
 //!
 //! 1. implements [`FileHandler`] for a type of its own, most often an empty one;
-//! 2. declares a `static` [`HandlerSlot`] of that type, and
+//! 2. declares a `static` [`HandlerSlot`] of that type with [`liveupdate_handler!`], which also puts
+//!    its format into the catalogue of formats that the kernel, or the module, shows, and
 //! 3. registers it, which gives a [`Registration`] to keep in its module.
 //!
 //! What is handed over is a struct of plain bytes in [`Preserved`] memory. Its [`Handle`] is all
 //! that LUO stores; with it, the next kernel takes the memory back as [`Restored`].
 //! State that many files share is an [`Flb`], and lives as long as any file that needs it.
+//!
+//! [`liveupdate_handler!`]: crate::liveupdate_handler
 //!
 //! No `unsafe` is needed for any of that.
 //!
@@ -29,8 +32,9 @@
 //!     fs::File,
 //!     liveupdate::{
 //!         anon::{AnonFile, AnonType},
-//!         FileHandler, Handle, HandlerSlot, Preserved,
+//!         FileHandler, Handle, Preserved,
 //!     },
+//!     liveupdate_handler,
 //!     prelude::*,
 //!     sync::aref::ARef,
 //! };
@@ -68,7 +72,9 @@
 //!     }
 //! }
 //!
-//! static HANDLER: HandlerSlot<TicketHandler> = HandlerSlot::new();
+//! liveupdate_handler! {
+//!     static HANDLER: TicketHandler;
+//! }
 //!
 //! let registration = HANDLER.register_if_enabled()?;
 //! # drop(registration);
@@ -108,9 +114,13 @@ use crate::{
 };
 
 pub mod anon;
+#[doc(hidden)]
+pub mod declare;
 mod flb;
 mod handle;
 mod handler;
+#[doc(hidden)]
+pub mod layout;
 mod needs;
 #[cfg(CONFIG_KUNIT)]
 pub mod testing;
@@ -171,4 +181,84 @@ const fn name_bytes(name: &CStr) -> [c_char; NAME_LENGTH] {
         at += 1;
     }
     to
+}
+
+/// Declares a [`HandlerSlot`]: its format stands in the catalogue of formats that the kernel has, or
+/// in what modinfo(8) shows of the module.
+///
+/// The format is [`FileHandler::COMPATIBLE`], parted into name and version: `memfd-v2` is version 2 of
+/// `memfd`. Two declarations of one version of one format in a kernel fail its build.
+///
+/// ```ignore
+/// liveupdate_handler! {
+///     /// What the attributes say.
+///     static HANDLER: CounterHandler;
+/// }
+/// ```
+#[macro_export]
+macro_rules! liveupdate_handler {
+    ($(#[$attr:meta])* $vis:vis static $slot:ident: $handler:ty;) => {
+        $(#[$attr])*
+        $vis static $slot: $crate::liveupdate::HandlerSlot<$handler> =
+            $crate::liveupdate::HandlerSlot::__new();
+
+        $crate::__liveupdate_declare!($handler, FileHandler);
+    };
+}
+
+/// Declares an [`FlbSlot`], as [`liveupdate_handler!`] declares a handler's.
+///
+/// [`liveupdate_handler!`]: crate::liveupdate_handler
+#[macro_export]
+macro_rules! liveupdate_flb {
+    ($(#[$attr:meta])* $vis:vis static $slot:ident: $flb:ty;) => {
+        $(#[$attr])*
+        $vis static $slot: $crate::liveupdate::FlbSlot<$flb> =
+            $crate::liveupdate::FlbSlot::__new();
+
+        $crate::__liveupdate_declare!($flb, Flb);
+    };
+}
+
+/// The fingerprint of structs, each with all its fields, for [`FileHandler::LAYOUT`]: it changes when a
+/// field moves, grows, or has another name.
+///
+/// ```ignore
+/// const LAYOUT: u32 = liveupdate_layout!(CounterRecord { next });
+/// ```
+#[macro_export]
+macro_rules! liveupdate_layout {
+    ($($structs:tt)+) => {
+        $crate::__liveupdate_fingerprint!([$crate::liveupdate::layout] $($structs)+)
+    };
+}
+
+/// What the macros above put into `.modinfo`.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __liveupdate_declare {
+    ($type:ty, $trait:ident) => {
+        const _: () = {
+            use $crate::liveupdate::{
+                declare::{
+                    Declared,
+                    Line, //
+                },
+                $trait, //
+            };
+            #[cfg(MODULE)]
+            const OWNER: Option<&[u8]> = None;
+            #[cfg(not(MODULE))]
+            const OWNER: Option<&[u8]> =
+                Some(<<$type as $trait>::OwnerModule as $crate::ModuleMetadata>::NAME.to_bytes());
+            const COMPATIBLE: &$crate::str::CStr = <$type as $trait>::COMPATIBLE;
+            const LINE: Line = Line::new(
+                OWNER,
+                &Declared::compatible(COMPATIBLE.to_bytes(), "rw", <$type as $trait>::LAYOUT),
+            );
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static DECLARATION: [u8; LINE.len()] = LINE.bytes();
+        };
+    };
 }

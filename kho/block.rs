@@ -9,13 +9,25 @@
 use super::addr::{Order, PhysAddr};
 use super::incoming::Incoming;
 use crate::sys::error::{Result, EINVAL, ENOSPC};
-use crate::sys::{Frame, FRAME_WORDS};
+use crate::sys::layout::{field, fingerprint};
+use crate::sys::{declare::Declared, declare_format, Frame, FRAME_WORDS};
 
 /// Most blocks a set may have: mainline's limit, kept so that what is written can be read there.
 pub(crate) const MAX_BLOCKS: usize = 10_000;
 
 /// Bytes before the first record: the link and the count.
 pub(crate) const HEADER: usize = 16;
+
+declare_format! {
+    /// Blocks. What is in the records belongs to whoever stores them.
+    FORMAT = Declared::new("kho-block", 1, "rw", LAYOUT);
+}
+
+const LAYOUT: u32 = fingerprint(&[&[
+    field("next", 0, 8),
+    field("count", 8, 8),
+    field("records", HEADER, FRAME_WORDS * 8 - HEADER),
+]]);
 
 /// Records of `size` bytes that fit a block.
 pub(crate) const fn records_per_block(size: usize) -> u64 {

@@ -21,12 +21,25 @@ use super::checksum;
 use super::tree::Tree;
 use crate::sys::error::{Result, EEXIST, EINVAL, ENOENT, ENOMEM};
 use crate::sys::fdt::{Blob, FdtError, Page};
+use crate::sys::layout::{field, fingerprint};
 use crate::sys::log;
+use crate::sys::{declare::Declared, declare_format};
 
 const COMPATIBLE: &CStr = c"kho-v4";
 const MEMORY_MAP: &CStr = c"preserved-memory-map";
 const DATA: &CStr = c"preserved-data";
 const SIZE: &CStr = c"blob-size";
+
+declare_format! {
+    /// The root FDT, with the tree that it names.
+    FORMAT = Declared::compatible(COMPATIBLE.to_bytes(), "rw", LAYOUT);
+}
+
+/// Properties have no place, only a size.
+const LAYOUT: u32 = fingerprint(&[
+    &[field("preserved-memory-map", 0, 8)],
+    &[field("preserved-data", 0, 8), field("blob-size", 0, 8)],
+]);
 
 /// The FDT this kernel will hand over.
 pub(crate) struct RootFdt {

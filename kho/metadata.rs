@@ -2,7 +2,8 @@
 
 //! The "kexec-metadata" subtree: which kernel was before, and how many updates there have been.
 
-use crate::sys::{log, RELEASE_LEN};
+use crate::sys::layout::{field, fingerprint};
+use crate::sys::{declare::Declared, declare_format, log, RELEASE_LEN};
 
 /// Name of the subtree.
 pub(crate) const NAME: &core::ffi::CStr = c"kexec-metadata";
@@ -14,6 +15,17 @@ const COUNT: usize = RELEASE + RELEASE_LEN;
 /// Bytes of version 1: version, release (NUL-padded, `__NEW_UTS_LEN + 1` bytes), count; packed,
 /// native-endian. (Layout: include/linux/kho/abi/kexec_metadata.h.)
 pub(crate) const LEN: usize = COUNT + 4;
+
+declare_format! {
+    /// The subtree.
+    FORMAT = Declared::new("kexec-metadata", VERSION, "rw", LAYOUT);
+}
+
+const LAYOUT: u32 = fingerprint(&[&[
+    field("version", 0, 4),
+    field("previous_release", RELEASE, RELEASE_LEN),
+    field("kexec_count", COUNT, 4),
+]]);
 
 /// What version 1 says.
 #[derive(Clone, Copy)]

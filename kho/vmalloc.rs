@@ -11,11 +11,27 @@ use super::incoming::Incoming;
 use super::outgoing::Outgoing;
 use super::tree::NodeStore;
 use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::layout::{field, fingerprint};
 use crate::sys::pages::BuddyNodes;
-use crate::sys::{Frame, FRAME_WORDS};
+use crate::sys::{declare::Declared, declare_format, Frame, FRAME_WORDS};
 
 /// Blocks that one chunk lists.
 const PER_CHUNK: usize = FRAME_WORDS - 1;
+
+declare_format! {
+    /// Chunks, and what names the first of them. It goes with the version of the root FDT.
+    FORMAT = Declared::new("kho-vmalloc", 1, "rw", LAYOUT);
+}
+
+const LAYOUT: u32 = fingerprint(&[
+    &[field("next", 0, 8), field("phys", 8, PER_CHUNK * 8)],
+    &[
+        field("first", 0, 8),
+        field("total_pages", 8, 4),
+        field("flags", 12, 2),
+        field("order", 14, 2),
+    ],
+]);
 
 /// What a driver keeps of a preserved area: `struct kho_vmalloc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,11 +8,36 @@
 
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::sys::{declare::Declared, declare_format, layout_of};
+
 /// Name of the subtree that holds a [`LuoSer`].
 pub(crate) const SUBTREE: &core::ffi::CStr = c"LUO";
 
 /// The name and version of this format, as in [`LuoSer::compatible`].
 pub(crate) const COMPATIBLE: [u8; 8] = *b"luo-v5\0\0";
+
+declare_format! {
+    /// The root, sessions, and files.
+    FORMAT = Declared::compatible(
+        &COMPATIBLE,
+        "rw",
+        layout_of!(
+            LuoSer { compatible, number, sessions, flbs },
+            SessionSer { name, files, count },
+            FileSer { compatible, data, token },
+        ),
+    );
+}
+
+declare_format! {
+    /// The table of FLBs. It goes with the version of the root.
+    FLB_FORMAT = Declared::new(
+        "luo-flb",
+        1,
+        "rw",
+        layout_of!(FlbHeaderSer { pages, count }, FlbSer { name, data, count }),
+    );
+}
 
 /// Bytes of a session's name, the NUL included.
 pub(crate) const NAME: usize = 64;

@@ -8,7 +8,29 @@ use super::table::Entry;
 use crate::kho::addr::{Pfn, PhysAddr};
 use crate::kho::vmalloc::Descriptor;
 use crate::sys::error::{Error, EINVAL, EOPNOTSUPP};
-use crate::sys::{Frame, PAGE_SHIFT};
+use crate::sys::layout::{field, fingerprint};
+use crate::sys::{declare::Declared, declare_format, Frame, PAGE_SHIFT};
+
+declare_format! {
+    /// What the handler of memfds hands over.
+    FORMAT = Declared::compatible(b"memfd-v2", "rw", LAYOUT);
+}
+
+const LAYOUT: u32 = fingerprint(&[
+    &[
+        field("pos", 0, 8),
+        field("size", 8, 8),
+        field("seals", 16, 4),
+        field("flags", 20, 4),
+        field("nr_folios", 24, 8),
+        field("folios", 32, 16),
+    ],
+    // A record: 52 bits of the first word are the frame, the rest flags.
+    &[
+        field("pfn", 0, Record::PFN_BITS as usize),
+        field("index", 8, 8),
+    ],
+]);
 
 /// Words of a header: 48 bytes.
 const HEADER_WORDS: usize = 6;

@@ -17,7 +17,40 @@ pub(crate) use host::*;
 #[cfg(kernel)]
 pub(crate) use linux::*;
 
+// The API for drivers, another crate, has these two as well.
+#[path = "../driver/liveupdate/declare.rs"]
+pub(crate) mod declare;
 pub(crate) mod fdt;
+#[path = "../driver/liveupdate/layout.rs"]
+pub(crate) mod layout;
+
+/// The fingerprint of a format that is made of these structs: each with all its fields.
+macro_rules! layout_of {
+    ($($structs:tt)+) => {
+        $crate::__liveupdate_fingerprint!([$crate::sys::layout] $($structs)+)
+    };
+}
+pub(crate) use layout_of;
+
+/// Declares a format where the code is that reads and writes it: a constant of the type
+/// [`declare::Declared`], which in the kernel also stands in `.modinfo`.
+macro_rules! declare_format {
+    ($(#[$attr:meta])* $name:ident = $declared:expr;) => {
+        $(#[$attr])*
+        #[cfg_attr(kernel, allow(dead_code))]
+        pub(crate) const $name: $crate::sys::declare::Declared = $declared;
+
+        #[cfg(kernel)]
+        const _: () = {
+            use $crate::sys::declare::Line;
+            const LINE: Line = Line::new(Some(b"liveupdate"), &$name);
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static DECLARATION: [u8; LINE.len()] = LINE.bytes();
+        };
+    };
+}
+pub(crate) use declare_format;
 
 /// Bytes of a release string: `__NEW_UTS_LEN` and a NUL.
 pub(crate) const RELEASE_LEN: usize = 65;

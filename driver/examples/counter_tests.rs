@@ -11,9 +11,11 @@ mod tests {
     use kernel::{
         liveupdate::{
             testing::{
+                self,
                 Arrived,
                 Kept, //
             },
+            HandlerSlot,
             Retrieval, //
         },
         page::PAGE_SIZE,
@@ -122,7 +124,7 @@ mod tests {
     /// Counters again, with every optional function.
     struct Fussy;
 
-    static FUSSY: HandlerSlot<Fussy> = HandlerSlot::new();
+    static FUSSY: HandlerSlot<Fussy> = testing::slot();
 
     /// What [`Fussy::finish`] was told: 1 retrieved, 2 failed, 3 never asked for.
     static FINISHED: Atomic<i32> = Atomic::new(0);

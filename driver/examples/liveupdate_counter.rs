@@ -27,14 +27,15 @@ use kernel::{
         },
         FileHandler,
         Flb,
-        FlbSlot,
         Handle,
-        HandlerSlot,
         Needs,
         Number,
         Preserved,
         Registration, //
     },
+    liveupdate_flb,
+    liveupdate_handler,
+    liveupdate_layout,
     miscdevice::{
         MiscDevice,
         MiscDeviceOptions,
@@ -149,11 +150,14 @@ impl Drop for PreservedCounter {
 
 struct CounterHandler;
 
-static HANDLER: HandlerSlot<CounterHandler> = HandlerSlot::new();
+liveupdate_handler! {
+    static HANDLER: CounterHandler;
+}
 
 #[vtable]
 impl FileHandler for CounterHandler {
     const COMPATIBLE: &'static CStr = c"liveupdate-counter-v1";
+    const LAYOUT: u32 = liveupdate_layout!(CounterRecord { next });
 
     type Handle = Handle<CounterRecord>;
     type Live = PreservedCounter;
@@ -206,7 +210,9 @@ impl FileHandler for CounterHandler {
 
 struct Updates;
 
-static UPDATES: FlbSlot<Updates> = FlbSlot::new();
+liveupdate_flb! {
+    static UPDATES: Updates;
+}
 
 /// Those before this kernel.
 static BEFORE: Atomic<u64> = Atomic::new(0);

@@ -45,6 +45,11 @@ pub trait Flb: Sized + 'static {
     /// Names what is handed over, with its version: at most 47 bytes, one FLB a name.
     const COMPATIBLE: &'static CStr;
 
+    /// Fingerprint of the layout of what is handed over, by [`liveupdate_layout!`]; 0 says nothing.
+    ///
+    /// [`liveupdate_layout!`]: crate::liveupdate_layout
+    const LAYOUT: u32 = 0;
+
     /// What is stored: most often [`Handle<SomeStruct>`](super::Handle).
     type Handle: AnyHandle;
 
@@ -73,11 +78,13 @@ pub trait Flb: Sized + 'static {
     fn retrieve(handle: Self::Handle) -> Result<Self::Incoming>;
 }
 
-/// The place of one FLB: a `static`, because LUO refers to it for as long as a file needs it.
+/// The place of one FLB: a `static`, declared with [`liveupdate_flb!`], because LUO refers to it for as
+/// long as a file needs it.
 ///
 /// It does nothing until a handler is tied to it with [`Registration::with`].
 ///
 /// [`Registration::with`]: super::Registration::with
+/// [`liveupdate_flb!`]: crate::liveupdate_flb
 ///
 /// # Invariants
 ///
@@ -94,9 +101,9 @@ unsafe impl<F: Flb> Sync for FlbSlot<F> {}
 impl<F: Flb> FlbSlot<F> {
     const NAME: [c_char; NAME_LENGTH] = name_bytes(F::COMPATIBLE);
 
-    /// A slot for a `static`.
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Self {
+    /// A slot for a `static`. Made by `liveupdate_flb!`.
+    #[doc(hidden)]
+    pub const fn __new() -> Self {
         // INVARIANT: Written right here.
         Self {
             inner: Opaque::new(bindings::liveupdate_flb {

@@ -69,6 +69,11 @@ pub trait FileHandler: Sized + 'static {
     /// whose handler does not understand these bytes must not have a handler of this name.
     const COMPATIBLE: &'static CStr;
 
+    /// Fingerprint of the layout of what is handed over, by [`liveupdate_layout!`]; 0 says nothing.
+    ///
+    /// [`liveupdate_layout!`]: crate::liveupdate_layout
+    const LAYOUT: u32 = 0;
+
     /// What is stored for a file: most often [`Handle<SomeStruct>`](super::Handle).
     type Handle: AnyHandle;
 
@@ -158,8 +163,10 @@ pub trait FileHandler: Sized + 'static {
     }
 }
 
-/// The place of one file handler: a `static`, because LUO refers to it for as long as there is
+/// The place of one file handler: a `static`, declared with [`liveupdate_handler!`], because LUO refers to it for as long as there is
 /// a file of this kind, which may be longer than it is registered.
+///
+/// [`liveupdate_handler!`]: crate::liveupdate_handler
 ///
 /// # Invariants
 ///
@@ -176,9 +183,9 @@ unsafe impl<T: FileHandler> Sync for HandlerSlot<T> {}
 impl<T: FileHandler> HandlerSlot<T> {
     const NAME: [c_char; NAME_LENGTH] = name_bytes(T::COMPATIBLE);
 
-    /// A slot for a `static`; it does nothing until it is registered.
-    #[allow(clippy::new_without_default)]
-    pub const fn new() -> Self {
+    /// A slot for a `static`; it does nothing until it is registered. Made by `liveupdate_handler!`.
+    #[doc(hidden)]
+    pub const fn __new() -> Self {
         // INVARIANT: Written right here.
         Self {
             inner: Opaque::new(bindings::liveupdate_file_handler {

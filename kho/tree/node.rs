@@ -4,7 +4,8 @@
 
 use crate::kho::addr::PhysAddr;
 use crate::kho::key::KEY_BITS;
-use crate::sys::{Frame, FRAME_WORDS, PAGE_SHIFT};
+use crate::sys::layout::{field, fingerprint};
+use crate::sys::{declare::Declared, declare_format, Frame, FRAME_WORDS, PAGE_SHIFT};
 
 /// Key bits resolved by a table: a page of 64-bit entries.
 pub(crate) const TABLE_BITS: u32 = PAGE_SHIFT - 3;
@@ -14,6 +15,19 @@ pub(crate) const LEAF_BITS: u32 = PAGE_SHIFT + 3;
 
 /// Levels, leaves included.
 pub(crate) const DEPTH: u32 = (KEY_BITS - LEAF_BITS).div_ceil(TABLE_BITS) + 1;
+
+declare_format! {
+    /// Tables, leaves, and what a key says.
+    FORMAT = Declared::new("radix", 1, "rw", LAYOUT);
+}
+
+/// Not fields but bits of a key, from the highest on, and how many levels they take.
+const LAYOUT: u32 = fingerprint(&[&[
+    field("levels", 0, DEPTH as usize),
+    field("key", 0, KEY_BITS as usize),
+    field("table", 0, TABLE_BITS as usize),
+    field("leaf", 0, LEAF_BITS as usize),
+]]);
 
 /// Where nodes come from and go to.
 pub(crate) trait NodeStore {

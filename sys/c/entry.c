@@ -7,6 +7,7 @@
 #include <linux/kexec_handover.h>
 #include <linux/kho_radix_tree.h>
 #include <linux/kstrtox.h>
+#include <linux/moduleparam.h>
 #include <linux/reboot.h>
 
 #include "glue.h"
@@ -51,6 +52,12 @@ static int __init init(void)
 	return lu_init();
 }
 fs_initcall(init);
+
+/*
+ * What mm/memblock.c hands over for reserve_mem=. That file stays as it is, so its format is declared
+ * here; the other formats are declared where their code is.
+ */
+MODULE_INFO(liveupdate_format, "memblock:1:rw");
 
 EXPORT_SYMBOL_GPL(kho_is_enabled);
 EXPORT_SYMBOL_GPL(is_kho_boot);

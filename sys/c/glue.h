@@ -160,6 +160,9 @@ bool lu_is_kdump(void);
 void lu_scratch_to_cma(u64 start, u64 size);
 void lu_scratch_to_buddy(u64 start, u64 size);
 
+/* This kernel's own catalogue of formats (luo/formats/build/note.S). */
+extern const unsigned char liveupdate_catalogue[], liveupdate_catalogue_end[];
+
 /* The orchestrator (luo.c). */
 void lu_panic(const char *why);
 int lu_gate_enter(void);

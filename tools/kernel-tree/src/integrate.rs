@@ -26,10 +26,19 @@ const HOST_ONLY: &str = "sys/host";
 /// The API for drivers in Rust, which goes elsewhere.
 pub const DRIVER: &str = "driver";
 
-/// What of it goes where: files, or folders with all below. The rest of the folder stays out.
-const DRIVER_PLACES: [(&str, &str); 4] = [
+/// What of it goes where: files, or folders with all below. The rest of the folder stays out. The API
+/// has two files in common with our crate.
+const DRIVER_PLACES: [(&str, &str); 6] = [
     ("driver/liveupdate.rs", "rust/kernel/liveupdate.rs"),
     ("driver/liveupdate", "rust/kernel/liveupdate"),
+    (
+        "driver/liveupdate/declare.rs",
+        "kernel/liveupdate/rust/driver/liveupdate/declare.rs",
+    ),
+    (
+        "driver/liveupdate/layout.rs",
+        "kernel/liveupdate/rust/driver/liveupdate/layout.rs",
+    ),
     ("driver/helpers.c", "rust/helpers/liveupdate.c"),
     ("driver/examples", "kernel/liveupdate/rust/driver/examples"),
 ];
@@ -120,6 +129,27 @@ const BLOCKS: &[Block] = &[
         file: "kernel/liveupdate/Kconfig",
         place: Place::Before("endmenu"),
         template: include_str!("../templates/Kconfig.source"),
+    },
+    // The catalogue of formats: made when vmlinux is linked, in it and in a bzImage.
+    Block {
+        file: "scripts/Makefile.vmlinux",
+        place: Place::Before("ifdef CONFIG_BUILDTIME_TABLE_SORT"),
+        template: include_str!("../templates/Makefile.vmlinux"),
+    },
+    Block {
+        file: "scripts/link-vmlinux.sh",
+        place: Place::After("\tobjs=\"${objs} .vmlinux.export.o\""),
+        template: include_str!("../templates/link-vmlinux.sh"),
+    },
+    Block {
+        file: "arch/x86/boot/compressed/Makefile",
+        place: Place::After("vmlinux-objs-$(CONFIG_EFI_SBAT) += $(obj)/sbat.o"),
+        template: include_str!("../templates/compressed.Makefile"),
+    },
+    Block {
+        file: "Makefile",
+        place: Place::Before("tools/: FORCE"),
+        template: include_str!("../templates/Makefile.formats"),
     },
 ];
 
@@ -289,7 +319,9 @@ pub fn sources(base: &Path, folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn is_source(name: &Path) -> bool {
-    let kbuild = ["Kbuild", "Kconfig"].iter().any(|k| name.ends_with(k));
+    let file = name.file_name().and_then(|n| n.to_str());
+    let kbuild =
+        file.is_some_and(|n| matches!(n, "Kbuild" | "Kconfig") || n.starts_with("Makefile"));
     let extension = name.extension().and_then(|e| e.to_str());
     kbuild || matches!(extension, Some("rs" | "c" | "h" | "S"))
 }

@@ -3,7 +3,11 @@
 
 use super::*;
 
-const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n";
+const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n\ntools/: FORCE\n";
+const VMLINUX: &str = "endif\n\nifdef CONFIG_BUILDTIME_TABLE_SORT\nendif\n";
+const LINK: &str = "f()\n{\n\tobjs=\"${objs} .vmlinux.export.o\"\n}\n";
+const COMPRESSED: &str =
+    "vmlinux-objs-$(CONFIG_EFI_SBAT) += $(obj)/sbat.o\n\nifdef CONFIG_EFI_SBAT\n";
 const BINDINGS: &str =
     "#include <a.h>\n\n/* `bindgen` gets confused at certain things. */\nconst int x;\n";
 const LIB: &str = "pub mod kunit;\npub mod list;\npub mod mm;\n";
@@ -70,6 +74,9 @@ fn originals() -> Vec<(&'static str, &'static str)> {
         ("kernel/liveupdate/Kconfig", KCONFIG),
         ("mm/Makefile", MM),
         (UAPI, UAPI_TEXT),
+        ("scripts/Makefile.vmlinux", VMLINUX),
+        ("scripts/link-vmlinux.sh", LINK),
+        ("arch/x86/boot/compressed/Makefile", COMPRESSED),
     ]
 }
 
@@ -77,7 +84,7 @@ fn originals() -> Vec<(&'static str, &'static str)> {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 7 + 5 + 4);
+    assert_eq!(first.written.len(), 12 + 5 + 4);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
