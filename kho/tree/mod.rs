@@ -23,6 +23,10 @@ mod walk;
 pub(crate) use cache::LeafCache;
 pub(crate) use cursor::Cursor;
 pub(crate) use node::NodeStore;
+#[cfg(test)]
+pub(crate) use node::DEPTH;
+#[cfg(test)]
+pub(crate) use node::FORMAT;
 #[cfg(kernel)]
 pub(crate) use walk::Visitor;
 

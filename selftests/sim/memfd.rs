@@ -257,6 +257,20 @@ fn hand_over(kernel: &mut Kernel, files: &mut [File]) -> (Vec<u64>, Vec<PhysAddr
     (frames, headers)
 }
 
+/// A preserved file with folios of two orders and a hole of a page: its header, and its folios. What
+/// follows it in memory does not.
+pub(super) fn a_file_handed_over(kernel: &mut Kernel) -> (PhysAddr, Vec<PhysAddr>) {
+    let mut file = File::new(&[(0, 1), (0, 0), (2, 0)], 100, BATCH);
+    let about = About {
+        pos: 3,
+        size: file.size,
+        seals: 0x2a,
+    };
+    let header = preserve::preserve(kernel, &mut file, about).expect("memory");
+    let folios = file.folios.values().map(|(pfn, _)| pfn.phys()).collect();
+    (header, folios)
+}
+
 /// Asks for a file; one that comes is whole.
 fn retrieve(kernel: &mut Kernel, at: PhysAddr, fails_in: Option<u64>) -> Result<File, Refusal> {
     let waiting = Waiting::claim(kernel, at)?;

@@ -4,8 +4,8 @@
 //!
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
-//! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] pins
-//! bytes; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
+//! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] and
+//! [`formats`] pin bytes; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
 //! ones, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
 //! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
 //! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
@@ -44,6 +44,8 @@ mod boots;
 mod checksum;
 #[cfg(test)]
 mod flips;
+#[cfg(test)]
+mod formats;
 #[cfg(test)]
 mod golden;
 mod kernel;
