@@ -2,6 +2,7 @@
 //! The scenarios: each boots a machine or two and says what must be true of them.
 
 mod boots;
+mod formats;
 mod host;
 pub mod hostile;
 mod hostile_luo;
@@ -121,6 +122,13 @@ pub const ALL: &[Scenario] = &[
         about: "no object of mainline's C is in our kernel",
         kernels: &[Ours],
         play: host::linked,
+    },
+    Scenario {
+        name: "formats",
+        about:
+            "the catalogue of formats in the kernels that were built, and who can update to whom",
+        kernels: &[Ours, Mainline],
+        play: formats::play,
     },
     Scenario {
         name: "ioctls",

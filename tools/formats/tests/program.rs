@@ -3,37 +3,8 @@
 
 mod common;
 
-use common::{bzimage, formats, made, module, ours, said, some, vmlinux};
-use formats::edit::{edit, Edit};
+use common::{formats, images, made, ours, said, some};
 use serde_json::Value;
-
-/// A folder of images: `ours`, `older` without memfd 3, `mainline`, `mem.ko` and more.
-fn images() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let put = |name: &str, image: Vec<u8>| std::fs::write(dir.path().join(name), image).unwrap();
-    let hide = |name: &str, version| Edit::Hide {
-        name: name.into(),
-        version,
-    };
-    put("ours", made(&ours()));
-    put("vmlinux", vmlinux(&ours()));
-    put("older", edit(&made(&ours()), &hide("memfd", 3)).unwrap());
-    put(
-        "without-luo",
-        edit(&made(&ours()), &hide("luo", 5)).unwrap(),
-    );
-    put("spoilt", edit(&made(&ours()), &Edit::Corrupt).unwrap());
-    put("mainline", bzimage("7.3.4", None));
-    put("unknown", bzimage("6.12.0", None));
-    let mut other = ours();
-    other[6].layout = Some(0x1234);
-    put("other-layout", made(&other));
-    let mut other = ours();
-    other[4].layout = Some(0x1234);
-    put("other-luo", made(&other));
-    put("counter.ko", module(b"liveupdate_format=counter:1:rw\0"));
-    dir
-}
 
 #[test]
 fn an_image_is_shown() {
