@@ -25,11 +25,13 @@ pub(crate) mod fdt;
 pub(crate) mod layout;
 
 /// The fingerprint of a format that is made of these structs: each with all its fields.
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 macro_rules! layout_of {
     ($($structs:tt)+) => {
         $crate::__liveupdate_fingerprint!([$crate::sys::layout] $($structs)+)
     };
 }
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) use layout_of;
 
 /// Declares a format where the code is that reads and writes it: a constant of the type

@@ -7,6 +7,7 @@
 //! when the kernel is linked, and modinfo(8) shows a module's.
 //!
 //! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it too.
+//! The compiler alone calls these functions; `inline` keeps them out of the kernel.
 #![allow(unreachable_pub)]
 
 /// Room for the longest declaration: the names of a module and of a format, two numbers.
@@ -27,6 +28,7 @@ pub struct Declared {
 impl Declared {
     /// By name and version.
     #[allow(dead_code)]
+    #[inline]
     pub const fn new(name: &'static str, version: u32, access: &'static str, layout: u32) -> Self {
         Self {
             name,
@@ -38,6 +40,7 @@ impl Declared {
 
     /// By a compatible string, padded with NUL or not: `memfd-v2` is version 2 of `memfd`, and one
     /// that does not end in a version is version 1 of itself.
+    #[inline]
     pub const fn compatible(text: &'static [u8], access: &'static str, layout: u32) -> Self {
         let (name, version) = part(text);
         Self {
@@ -58,6 +61,7 @@ pub struct Line {
 impl Line {
     /// The declaration of `format` by code of the built-in module `owner`, or of a module, which is
     /// named by its file: `None`.
+    #[inline]
     pub const fn new(owner: Option<&[u8]>, format: &Declared) -> Self {
         let mut line = Self {
             bytes: [0; ROOM],
@@ -93,17 +97,20 @@ impl Line {
 
     /// Bytes, the NUL included.
     #[allow(clippy::len_without_is_empty)]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// The bytes, for those who need no array of them.
     #[allow(dead_code)]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
     /// The bytes, of which there are `N`.
+    #[inline]
     pub const fn bytes<const N: usize>(&self) -> [u8; N] {
         assert!(N == self.len);
         let mut bytes = [0; N];
@@ -115,12 +122,14 @@ impl Line {
         bytes
     }
 
+    #[inline]
     const fn push(&mut self, byte: u8) {
         assert!(self.len < ROOM, "the declaration of a format is too long");
         self.bytes[self.len] = byte;
         self.len += 1;
     }
 
+    #[inline]
     const fn text(&mut self, text: &str) {
         let text = text.as_bytes();
         let mut at = 0;
@@ -130,6 +139,7 @@ impl Line {
         }
     }
 
+    #[inline]
     const fn name(&mut self, name: &str) {
         let bytes = name.as_bytes();
         assert!(
@@ -149,6 +159,7 @@ impl Line {
         self.text(name);
     }
 
+    #[inline]
     const fn number(&mut self, number: u32, base: u32, least: u32) {
         let mut digits = 1;
         let mut rest = number / base;
@@ -169,6 +180,7 @@ impl Line {
 
 /// The name and the version in a compatible string, as the catalogue parts them when the kernel
 /// runs, but by the compiler.
+#[inline]
 const fn part(text: &'static [u8]) -> (&'static str, u32) {
     let mut len = 0;
     while len < text.len() && text[len] != 0 {
@@ -195,6 +207,7 @@ const fn part(text: &'static [u8]) -> (&'static str, u32) {
     (utf8(text, len), 1)
 }
 
+#[inline]
 const fn utf8(text: &'static [u8], len: usize) -> &'static str {
     let (text, _) = text.split_at(len);
     match core::str::from_utf8(text) {

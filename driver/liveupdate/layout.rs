@@ -6,6 +6,7 @@
 //! same version is found by comparing two kernels, and by a test before there are two.
 //!
 //! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it too.
+//! The compiler alone calls these functions; `inline` keeps them out of the kernel.
 #![allow(unreachable_pub)]
 
 /// A field of what is handed over: its name, and where it stands, in bytes.
@@ -18,17 +19,21 @@ pub struct Field {
 
 /// A field, for tables of them.
 #[allow(dead_code)]
+#[inline]
 pub const fn field(name: &'static str, offset: usize, size: usize) -> Field {
     Field { name, offset, size }
 }
 
 /// Bytes of the field that a function picks.
+#[allow(dead_code)]
+#[inline]
 pub const fn size_of_field<S, F>(_pick: fn(&S) -> &F) -> usize {
     size_of::<F>()
 }
 
 /// The fingerprint of a format that is made of these structs, each a list of fields. Never 0, which
 /// stands for an unknown layout.
+#[inline]
 pub const fn fingerprint(structs: &[&[Field]]) -> u32 {
     let mut sum = 0x811c_9dc5;
     let mut at = 0;
@@ -54,6 +59,7 @@ pub const fn fingerprint(structs: &[&[Field]]) -> u32 {
 }
 
 /// FNV-1a.
+#[inline]
 const fn mix(mut sum: u32, bytes: &[u8]) -> u32 {
     let mut at = 0;
     while at < bytes.len() {

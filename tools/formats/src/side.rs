@@ -84,7 +84,7 @@ impl Origin {
             Self::Catalogue => "by its catalogue",
             Self::Release => "no catalogue; by its release, which is mainline's",
             Self::Assumed => "no catalogue; said to be as mainline",
-            Self::Module => "a module",
+            Self::Module => "by its own declarations",
             Self::Running => "the running system",
         }
     }
