@@ -10,7 +10,37 @@ use super::Run;
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::checksum::Sum;
 use crate::kho::vmalloc::Descriptor;
-use crate::sys::{Frame, PAGE_SHIFT};
+use crate::sys::layout::{field, fingerprint};
+use crate::sys::{declare::Declared, declare_format, Frame, PAGE_SHIFT};
+
+declare_format! {
+    /// What the handler of memfds hands over to who reads it.
+    FORMAT = Declared::compatible(b"memfd-v3", "rw", LAYOUT);
+}
+
+const LAYOUT: u32 = fingerprint(&[
+    &[
+        field("size", 0, 8),
+        field("pos", 8, 8),
+        field("seals", 16, 4),
+        field("mode", 20, 4),
+        field("flags", 24, 4),
+        field("name_length", 28, 1),
+        field("page_order", 29, 3),
+        field("extents", 32, 8),
+        field("pages", 40, 8),
+        field("area", 48, 16),
+        field("checksum", SUMMED * 8, 8),
+        field("name", NAME_AT * 8, NAME_WORDS * 8),
+    ],
+    &[
+        field("index", 0, 8),
+        field("pfn", 8, 8),
+        field("count", 16, 6),
+        field("order", 22, 1),
+        field("filled", 23, 1),
+    ],
+]);
 
 /// Most bytes of a name: what memfd_create(2) takes.
 pub(crate) const NAME: usize = 249;

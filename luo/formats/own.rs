@@ -6,7 +6,7 @@ use super::catalogue::{Catalogue, Format};
 use super::id::Id;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::Result;
-use crate::sys::{hidden, log, own_catalogue};
+use crate::sys::{catalogue, hidden, log};
 
 /// A format that this kernel's code declares.
 #[derive(Clone, Copy)]
@@ -45,9 +45,10 @@ impl Own {
     /// `ENOMEM`.
     pub(crate) fn read() -> Result<Self> {
         let mut list = KVVec::new();
-        let Some(bytes) = own_catalogue() else {
+        let bytes = catalogue::own();
+        if bytes.is_empty() {
             return Ok(Self(list));
-        };
+        }
         let catalogue = match Catalogue::parse(bytes) {
             Ok(catalogue) => catalogue,
             Err(fault) => {

@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::kernel::{small_machine, words_at, FakeArea, Kernel};
-use super::memfd;
+use super::{memfd, memfd_sparse};
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::block_set::BlockSet;
 use crate::kho::key::Run;
@@ -24,7 +24,7 @@ use crate::sys::pages::{self, BuddyNodes};
 use crate::{kho, luo, memfd_luo};
 
 /// What our code declares, and where the bytes of each are pinned. `memblock` is mainline's code.
-const ALL: [(Declared, &str); 8] = [
+const ALL: [(Declared, &str); 9] = [
     (kho::fdt::FORMAT, "mainline-7.3.4-root.fdt"),
     (kho::vmalloc::FORMAT, "kho-vmalloc-v1.txt"),
     (kho::block::FORMAT, "kho-block-v1.txt"),
@@ -33,6 +33,7 @@ const ALL: [(Declared, &str); 8] = [
     (luo::format::FORMAT, "luo-v5.bin"),
     (luo::format::FLB_FORMAT, "luo-v5.bin"),
     (memfd_luo::format::FORMAT, "memfd-v2.txt"),
+    (memfd_luo::extents::FORMAT, "memfd-v3.txt"),
 ];
 
 fn root() -> &'static Path {
@@ -284,4 +285,19 @@ fn memfd_2() {
     let table = PhysAddr::new(words_at(chunk)[1]);
     let text = dump(&[header, chunk, table], &folios);
     demand("memfd-v2.txt", &text, OTHERWISE);
+}
+
+#[test]
+fn memfd_3() {
+    let mut kernel = Kernel::cold(small_machine());
+    let (header, folios) = memfd_sparse::a_file_handed_over(&mut kernel);
+    let chunk = PhysAddr::new(words_at(header)[6]);
+    let table = PhysAddr::new(words_at(chunk)[1]);
+    // Of the checksum, which is over addresses, memfd_sparse.rs says what it is.
+    let whole = dump(&[header, chunk, table], &folios);
+    let lines = whole
+        .lines()
+        .filter(|line| !line.starts_with("page 0 + 64:"));
+    let text = lines.fold(String::new(), |text, line| text + line + "\n");
+    demand("memfd-v3.txt", &text, OTHERWISE);
 }

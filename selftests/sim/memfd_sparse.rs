@@ -374,10 +374,14 @@ fn a_failure_before_the_update_is_undone() {
     assert_eq!(file.pinned, 0);
 }
 
-/// The bytes, as Documentation/abi.rst has them.
-#[test]
-fn the_bytes_are_these() {
-    let mut kernel = Kernel::cold(small_machine());
+/// A preserved file with holes and folios of two orders: its header, and its folios.
+pub(super) fn a_file_handed_over(kernel: &mut Kernel) -> (PhysAddr, Vec<PhysAddr>) {
+    let (file, at) = handed_over(kernel);
+    let folios = file.folios.values().map(|(pfn, _)| pfn.phys()).collect();
+    (at, folios)
+}
+
+fn handed_over(kernel: &mut Kernel) -> (File, PhysAddr) {
     let mut file = sparse_file(&[(0, 1), (0, 0), (1, 5)], 0x10);
     let about = About {
         size: file.size,
@@ -386,8 +390,16 @@ fn the_bytes_are_these() {
         mode: 0o600,
         name: Name::new(b"guest-ram"),
     };
-    let at = sparse::preserve(&mut kernel, &mut file, &about).expect("memory");
-    sparse::freeze(&mut kernel, &mut file, at, &about).expect("memory");
+    let at = sparse::preserve(kernel, &mut file, &about).expect("memory");
+    sparse::freeze(kernel, &mut file, at, &about).expect("memory");
+    (file, at)
+}
+
+/// The bytes, as Documentation/abi.rst has them.
+#[test]
+fn the_bytes_are_these() {
+    let mut kernel = Kernel::cold(small_machine());
+    let (file, at) = handed_over(&mut kernel);
     let page = Frame::at(at).expect("our own");
     let list = Frame::at(PhysAddr::new(page.word(6))).expect("our own");
     let records = Frame::at(PhysAddr::new(list.word(1))).expect("our own");

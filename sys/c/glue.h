@@ -179,7 +179,6 @@ void lu_test_register(struct liveupdate_file_handler *handler);
 
 /* Formats (luo_formats.c): the next kernel's image, and this kernel's catalogue. */
 unsigned long lu_loaded_image(bool *handed);
-const unsigned char *lu_own_catalogue(unsigned long *len);
 const char *lu_hidden_formats(void);
 struct kobject;
 int lu_formats_folder(struct kobject *parent);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Formats: the image that a kexec would boot, this kernel's own catalogue, and
+ * Formats: the image that a kexec would boot, and
  * /sys/kernel/liveupdate/formats/NAME/VERSION, a folder for each format.
  */
 #include <linux/init.h>
@@ -15,16 +15,6 @@
 #include <linux/uaccess.h>
 
 #include "glue.h"
-
-/* Made when the kernel is linked; absent if the build knows nothing of catalogues. */
-extern const unsigned char liveupdate_catalogue[] __weak;
-extern const unsigned char liveupdate_catalogue_end[] __weak;
-
-const unsigned char *lu_own_catalogue(unsigned long *len)
-{
-	*len = liveupdate_catalogue_end - liveupdate_catalogue;
-	return liveupdate_catalogue;
-}
 
 /*
  * What a kexec would boot: its address, or 0; and whether KHO has put into it where the handover is.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The image that the simulated kernel will boot next, and the catalogue of its own.
+//! The image that the simulated kernel will boot next, and what its command line says of formats.
 
 use std::cell::{Cell, RefCell};
 
@@ -9,7 +9,6 @@ use crate::sys::LoadedImage;
 
 thread_local! {
     static LOADED: Cell<LoadedImage> = const { Cell::new(LoadedImage { key: 0, handed: false }) };
-    static CATALOGUE: Cell<Option<&'static [u8]>> = const { Cell::new(None) };
     static HIDDEN: RefCell<Vec<Id>> = const { RefCell::new(Vec::new()) };
     static LENIENT: Cell<bool> = const { Cell::new(false) };
 }
@@ -22,16 +21,6 @@ pub(crate) fn loaded_image() -> LoadedImage {
 /// Loads an image, or none.
 pub(crate) fn load(image: LoadedImage) {
     LOADED.set(image);
-}
-
-/// This kernel's catalogue.
-pub(crate) fn own_catalogue() -> Option<&'static [u8]> {
-    CATALOGUE.get()
-}
-
-/// Gives kernels that boot from now on a catalogue.
-pub(crate) fn build(catalogue: Option<&'static [u8]>) {
-    CATALOGUE.set(catalogue);
 }
 
 /// Whether this kernel is to do as if it did not have a format.

@@ -19,7 +19,7 @@ pub(crate) mod machine;
 pub(crate) mod pages;
 
 pub(crate) use frame::Frame;
-pub(crate) use image::{hidden, loaded_image, own_catalogue, unknown_is_mainline};
+pub(crate) use image::{hidden, loaded_image, unknown_is_mainline};
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = 12;

@@ -5,7 +5,6 @@
 use super::glue;
 
 /// The catalogue's bytes.
-#[allow(dead_code)]
 pub(crate) fn own() -> &'static [u8] {
     let (start, end) = (
         &raw const glue::liveupdate_catalogue,

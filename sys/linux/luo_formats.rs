@@ -42,17 +42,6 @@ pub(crate) fn loaded_image() -> LoadedImage {
     LoadedImage { key, handed }
 }
 
-/// This kernel's catalogue, if it was built with one.
-pub(crate) fn own_catalogue() -> Option<&'static [u8]> {
-    let mut len = 0;
-    // SAFETY: `len` may be written.
-    let bytes = unsafe { glue::lu_own_catalogue(&mut len) };
-    let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
-    // SAFETY: So many bytes are there for ever, and never change: they are the kernel's own
-    // constants.
-    (!bytes.is_null()).then(|| unsafe { core::slice::from_raw_parts(bytes, len) })
-}
-
 /// Whether `liveupdate.hide=` names a format: this kernel does then as if it did not have it.
 pub(crate) fn hidden(format: &Id) -> bool {
     // SAFETY: A string of C's that does not change once the command line was parsed.

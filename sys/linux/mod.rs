@@ -50,7 +50,7 @@ mod vmalloc_area;
 pub(crate) use api_liveupdate::on_error;
 pub(crate) use frame::Frame;
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) use luo_formats::{hidden, loaded_image, own_catalogue, unknown_is_mainline};
+pub(crate) use luo_formats::{hidden, loaded_image, unknown_is_mainline};
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32;

@@ -17,9 +17,10 @@ use crate::luo::formats::written::Verdict;
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
 use crate::sys::alloc::{Arc, GFP_KERNEL};
+use crate::sys::catalogue::build;
 use crate::sys::driver::{FakeFile, File, Handler, Module, Ops};
 use crate::sys::error::{Error, Result, EBUSY, EINVAL, EPROTONOSUPPORT};
-use crate::sys::image::{build, load, switches};
+use crate::sys::image::{load, switches};
 use crate::sys::LoadedImage;
 
 /// What a conversion says that fails.
@@ -151,7 +152,7 @@ impl Host {
 
     /// A kernel whose catalogue says something else.
     fn built_with(versions: &[u32], declared: &[u32]) -> Self {
-        build(Some(catalogue(declared).leak()));
+        build(catalogue(declared).leak());
         switches(Vec::new(), false);
         load(LoadedImage::default());
         let world = World::cold();
@@ -195,7 +196,7 @@ impl Host {
         self.world.close(self.session);
         assert!(self.family.kept.borrow().is_empty());
         load(LoadedImage::default());
-        build(None);
+        build(&[]);
         switches(Vec::new(), false);
     }
 }
@@ -414,7 +415,7 @@ fn the_next_kernel_is_told_what_was_written() {
     let Host { world, session, .. } = host;
     std::mem::forget(session);
     let handed = world.kexec();
-    build(Some(catalogue(&[1, 3]).leak()));
+    build(catalogue(&[1, 3]).leak());
     let next = World::warm(handed);
     let verdict = |name: &str, version| {
         let id = Id::new(name, version).unwrap();
@@ -429,7 +430,7 @@ fn the_next_kernel_is_told_what_was_written() {
     let text = std::str::from_utf8(&text[..len]).unwrap();
     assert!(text.contains("family 1 readable, old\n") || text.ends_with("family 1 readable, old"));
     load(LoadedImage::default());
-    build(None);
+    build(&[]);
 }
 
 #[test]
@@ -440,7 +441,7 @@ fn what_cannot_be_read_is_named() {
     let Host { world, session, .. } = host;
     std::mem::forget(session);
     let handed = world.kexec();
-    build(Some(catalogue(&[1]).leak()));
+    build(catalogue(&[1]).leak());
     let next = World::warm(handed);
     let arrivals = &next.luo.arrivals;
     let bad: Vec<_> = arrivals
@@ -449,5 +450,5 @@ fn what_cannot_be_read_is_named() {
         .collect();
     assert_eq!(bad.len(), 1);
     assert!(next.last_error().contains("family 2 arrived"));
-    build(None);
+    build(&[]);
 }
