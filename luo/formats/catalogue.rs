@@ -37,6 +37,10 @@ pub(crate) const MAX_BYTES: usize = 64 << 10;
 pub(crate) const NAME: usize = 48;
 pub(crate) const RELEASE: usize = 64;
 
+/// Most beginnings of catalogues in an image that are none; more are a lie, and would cost a checksum
+/// each.
+const MOST_BAD: usize = 16;
+
 /// Kind of a record that is a format's.
 pub(crate) const FORMAT: u16 = 1;
 
@@ -212,6 +216,7 @@ impl<'a> Catalogue<'a> {
     /// There is something that should be one, and none that is.
     pub(crate) fn find(image: &'a [u8]) -> Result<Option<Self>, Fault> {
         let mut fault = None;
+        let mut bad = 0;
         let [first, ..] = (!HIDDEN[0]).to_le_bytes();
         for (at, word) in image.chunks_exact(4).enumerate() {
             if word.first() != Some(&first) || !begins(image, at * 4) {
@@ -220,6 +225,10 @@ impl<'a> Catalogue<'a> {
             match Self::parse(image.get(at * 4..).unwrap_or_default()) {
                 Ok(catalogue) => return Ok(Some(catalogue)),
                 Err(err) => fault = Some(err),
+            }
+            bad += 1;
+            if bad == MOST_BAD {
+                break;
             }
         }
         fault.map_or(Ok(None), Err)

@@ -123,6 +123,17 @@ fn it_is_found_in_an_image_wherever_that_has_it() {
     assert_eq!(Catalogue::find(&image).unwrap().unwrap().bytes(), bytes);
 }
 
+#[test]
+fn many_that_are_none_are_not_looked_at() {
+    let mut one = encode(&some(), 0, None)[..48].to_vec();
+    one[24..28].copy_from_slice(&(MAX_BYTES as u32).to_le_bytes());
+    // Each asks for the checksum of 64 KiB: without a limit this takes a minute.
+    let mut image = one.repeat((4 << 20) / one.len());
+    assert_eq!(Catalogue::find(&image).unwrap_err(), Fault::Checksum);
+    image.extend(encode(&some(), 0, None));
+    assert!(Catalogue::find(&image).is_err());
+}
+
 proptest! {
     #[test]
     fn a_flipped_bit_is_seen(bit in 0usize..(HEADER + 3 * RECORD) * 8) {
