@@ -137,6 +137,8 @@ errors! {
         Refused = INVAL => "the session is not an outgoing one, or the file needs another one preserved first",
         /// A memfd has seals that the handover does not know.
         UnknownSeals = OPNOTSUPP => "it has seals that cannot be handed over",
+        /// The loaded image reads no format that files of its kind are written in.
+        NotReadNext = PROTONOSUPPORT => "the kernel that is loaded would not read it",
         /// The file is too large for the handover.
         TooLarge = FBIG => "it is too large",
         /// The session has room for no more files.

@@ -20,8 +20,12 @@ pub fn load(cmdline: &Cmdline) -> Result<()> {
 
 /// Loads a kernel of this initramfs with a command line of its own.
 pub fn load_as(name: &str, cmdline: &str, flags: u64) -> Result<()> {
-    let path = format!("/boot/{name}");
-    let kernel = File::open(&path).with_context(|| format!("cannot open {path}"))?;
+    load_file(&format!("/boot/{name}"), cmdline, flags)
+}
+
+/// Loads the image in a file with a command line of its own.
+pub fn load_file(path: &str, cmdline: &str, flags: u64) -> Result<()> {
+    let kernel = File::open(path).with_context(|| format!("cannot open {path}"))?;
     let initrd = initramfs::pack()?;
     let result = sys::kexec_file_load(&kernel, &initrd, cmdline, flags);
     initramfs::forget();

@@ -5,6 +5,7 @@
 mod cmdline;
 mod event;
 mod fdt;
+mod formats;
 mod initramfs;
 mod kexec;
 mod kselftest;

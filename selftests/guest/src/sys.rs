@@ -136,6 +136,17 @@ pub fn kexec_file_load(
     os_result(result).map(|_| ())
 }
 
+/// Loads a page of zeros by the old call, which hands nothing over. It must not be booted.
+pub fn kexec_load() -> std::io::Result<()> {
+    let page = [0u8; PAGE];
+    // Buffer, its bytes, address, bytes there: struct kexec_segment. The address is in any machine's memory.
+    let segment: [usize; 4] = [page.as_ptr().addr(), PAGE, 512 << 20, PAGE];
+    // SAFETY: the kernel reads one segment and its page, both of which outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_kexec_load, 512usize << 20, 1, segment.as_ptr(), 0) };
+    os_result(result).map(|_| ())
+}
+
 /// The numbers below `end` that are open descriptors. Needs no descriptor itself.
 pub fn descriptors(end: i32) -> Vec<i32> {
     // SAFETY: F_GETFD only asks; a number that is no descriptor gives EBADF.

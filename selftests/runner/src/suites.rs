@@ -10,6 +10,7 @@ pub mod interop;
 mod kasan;
 mod kselftest;
 mod memfd;
+mod negotiate;
 mod orchestrator;
 mod refused;
 mod uapi;
@@ -89,6 +90,30 @@ pub const ALL: &[Scenario] = &[
         about: "the same through one update, on a kernel with lockdep and DEBUG_VM",
         kernels: &[Debug],
         play: |lab, name| memfd::properties(lab, name, Debug, 1),
+    },
+    Scenario {
+        name: "negotiate",
+        about: "images of other formats are refused, or decide what is written; memfd 3 to 2 to 3",
+        kernels: &[Ours, Mainline],
+        play: negotiate::play,
+    },
+    Scenario {
+        name: "sparse",
+        about: "holes stay holes, a thread writes into them until the jump, extents merge",
+        kernels: &[Ours],
+        play: |lab, name| negotiate::sparse(lab, name, Ours, true),
+    },
+    Scenario {
+        name: "sparse-debug",
+        about: "the same without merging, on a kernel with lockdep and DEBUG_VM",
+        kernels: &[Debug],
+        play: |lab, name| negotiate::sparse(lab, name, Debug, false),
+    },
+    Scenario {
+        name: "memfd-2",
+        about: "each property of a memfd as version 2 has it, version 3 being hidden",
+        kernels: &[Ours],
+        play: memfd::version_2,
     },
     Scenario {
         name: "selftests",

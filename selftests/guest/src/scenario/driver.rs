@@ -63,6 +63,19 @@ fn first() -> Result<File> {
     Ok(counter)
 }
 
+/// A session with a counter that needs another one, which was given up since: no reboot freezes all files as long as it lives.
+pub fn a_file_that_cannot_be_frozen() -> Result<Session> {
+    let needed = new()?;
+    let child = sys::ioctl_for_fd(&needed, NEW).context("cannot make a second counter")?;
+    let device = Device::open()?;
+    let [given_up, last] = ["given up", "last"].map(|name| device.create_session(name));
+    let (given_up, last) = (given_up?, last?);
+    given_up.preserve(&needed, WANTED)?;
+    last.preserve(&child, WANTED)?;
+    drop(given_up);
+    Ok(last)
+}
+
 /// A counter that needs another one: refused before that one is preserved, and refused by reboot(2) after
 /// that one was given up. That reboot leaves everything as it was, the frozen `counter` too.
 fn dependent(mut counter: File, cmdline: &Cmdline) -> Result<File> {

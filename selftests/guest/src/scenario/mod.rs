@@ -17,9 +17,11 @@ pub mod ioctls;
 mod kselftest;
 mod many;
 pub mod memfd;
+mod negotiate;
 mod race;
 mod selftests;
 mod small_scratch;
+mod sparse;
 mod splats;
 mod sysfs;
 mod systemd;
@@ -73,6 +75,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("in-scratch") => in_scratch::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
+        Some("negotiate") => negotiate::play(cmdline),
+        Some("sparse") => sparse::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),
         Some(other) => bail!("the guest knows no scenario \"{other}\""),
         None => bail!("lu.scenario= is missing from the kernel command line"),

@@ -17,6 +17,16 @@ pub fn properties(lab: &Lab, name: &str, which: Which, updates: usize) -> Result
     Ok(played)
 }
 
+/// The same, where the newer version is hidden.
+pub fn version_2(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "memfd", Ours, &[Ours])
+        .memory(1280)
+        .timeout(400)
+        .word("liveupdate.hide=memfd:3");
+    let (played, _) = run(lab, &machine)?;
+    Ok(played)
+}
+
 /// Pages that lie in scratch when their memfd is preserved.
 pub fn in_scratch(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "in-scratch", Ours, &[Ours]).memory(1280);

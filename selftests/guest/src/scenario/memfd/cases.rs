@@ -303,7 +303,7 @@ fn full(bytes: u64) -> Vec<u8> {
     content(bytes, bytes)
 }
 
-fn content(seed: u64, bytes: u64) -> Vec<u8> {
+pub fn content(seed: u64, bytes: u64) -> Vec<u8> {
     let pages = (bytes as usize).div_ceil(PAGE);
     let mut words = vec![0; pages * pattern::WORDS];
     pattern::fill(&mut words, seed, Depth::Full);
