@@ -13,6 +13,7 @@ use super::retrieve::{claim_metadata, free_metadata, pages_of, put_back_metadata
 use super::table::Cursor;
 use super::{Folio, Kho, Run, Sink, BATCH, STEP};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::kho::incoming::Incoming;
 use crate::kho::vmalloc::Chain;
 use crate::sys::pages::free_waiting;
 
@@ -89,9 +90,10 @@ impl Sparse {
                     if let Err(refusal) = place.judge(&extent) {
                         return Ok((Err(refusal), false));
                     }
-                    let count = incoming.claim_prefix(extent.pfn, extent.order, extent.count);
-                    if count != extent.count {
-                        incoming.unclaim_run(extent.pfn, extent.order, count)?;
+                    let left = claim_extent(incoming, extent);
+                    if left.count > 0 {
+                        let claimed = extent.count - left.count;
+                        incoming.unclaim_run(extent.pfn, extent.order, claimed)?;
                         const LOST: &str = "a folio was not preserved, or is taken";
                         return Ok((Err(Refusal::lie(LOST)), false));
                     }
@@ -220,6 +222,19 @@ impl Sparse {
         free_metadata(kho, self.at, self.area);
         Ok(())
     }
+}
+
+/// Claims as much of an extent as waits; returns what is left of it. It takes more than one step where
+/// it lies in more than one leaf of the tree.
+fn claim_extent(incoming: &mut Incoming, extent: Run) -> Run {
+    let mut left = extent;
+    while left.count > 0 {
+        match incoming.claim_prefix(left.pfn, left.order, left.count) {
+            0 => break,
+            claimed => left = left.skip(claimed),
+        }
+    }
+    left
 }
 
 /// A long run in parts that a sink can take in one step.

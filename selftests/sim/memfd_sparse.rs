@@ -15,8 +15,8 @@ use crate::memfd_luo::sparse::{self, About};
 use crate::memfd_luo::table::Entry;
 use crate::memfd_luo::{convert, preserve, Run};
 use crate::sys::error::{Result, EINVAL, ENOMEM, EOPNOTSUPP};
-use crate::sys::machine::{with, Owner};
-use crate::sys::Frame;
+use crate::sys::machine::{with, Config, Owner};
+use crate::sys::{pages, Frame};
 
 /// A file of folios of these orders, each after a hole of so many pages, with a last one of `tail`.
 fn sparse_file(shape: &[(u32, u64)], tail: u64) -> File {
@@ -262,7 +262,7 @@ proptest! {
 
     #[test]
     fn any_extent_is_read(words in proptest::array::uniform3(any::<u64>())) {
-        let page = Frame::at(crate::sys::pages::alloc_folio(Order::ZERO).expect("memory").phys()).expect("RAM");
+        let page = Frame::at(pages::alloc_folio(Order::ZERO).expect("memory").phys()).expect("RAM");
         words.iter().enumerate().for_each(|(at, word)| page.set_word(at, *word));
         let read = Run::load(page, 0).expect("always one");
         if read.count > 0 {
@@ -328,7 +328,7 @@ fn a_failure_before_the_update_is_undone() {
     for step in 0..4 {
         if step == 1 {
             // Something comes into the first hole.
-            file.add(&mut 1, Order::ZERO);
+            file.add(&mut 2, Order::ZERO);
         }
         for pins in [false, true] {
             let mut nth = 0;
@@ -428,4 +428,44 @@ fn the_bytes_are_these() {
     let header = Header::load(page).0;
     let runs = [0, 3].map(|at| Run::load(records, at).unwrap());
     assert_eq!(words[8], header.sum(runs.into_iter()));
+}
+
+/// An extent that lies in two leaves of the tree is claimed whole, or not at all.
+#[test]
+fn an_extent_may_cross_leaves() {
+    const LEAF: u64 = 1 << 15;
+    let machine = Config {
+        nodes: vec![LEAF + 8192],
+        hole: 256,
+    };
+    for taken in [false, true] {
+        let kernel = Kernel::cold(machine.clone());
+        // What is below is somebody else's.
+        while pages::alloc_folio(Order::ZERO).expect("memory").raw() < LEAF - 2000 {}
+        let mut file = sparse_file(&[(0, 0); 5000], 0);
+        let expected = places(&file);
+        let crosses = |pair: &[(u64, u64)]| pair[0].1 + 1 == LEAF && pair[1].1 == LEAF;
+        assert!(expected.windows(2).any(crosses), "nothing is tested");
+        let (mut kernel, at) = update(kernel, &mut file);
+        let before = waiting();
+        if taken {
+            // Somebody has a page of it, in the second leaf.
+            let page = Pfn::new(LEAF + 5);
+            let incoming = kernel.incoming.as_mut().expect("it arrived");
+            assert!(incoming.claim_run(page, Order::ZERO, 1));
+            assert_eq!(
+                retrieve(&mut kernel, at, Some(9), None)
+                    .expect_err("taken")
+                    .error,
+                EINVAL
+            );
+            let incoming = kernel.incoming.as_mut().expect("it arrived");
+            incoming
+                .unclaim_run(page, Order::ZERO, 1)
+                .expect("the node is there");
+            assert_eq!(waiting(), before);
+        }
+        let back = retrieve(&mut kernel, at, Some(9), None).expect("whole");
+        assert_eq!(places(&back), expected);
+    }
 }
