@@ -28,6 +28,8 @@ pub struct Row {
     pub layout: Layout,
     /// DEFERRED_STRUCT_PAGE_INIT in effect.
     pub deferred: bool,
+    /// Ours writes mainline's memfd 2; its newest otherwise.
+    pub older: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,8 +59,13 @@ impl Row {
 
     fn title(&self) -> String {
         let deferred = if self.deferred { "on" } else { "off" };
-        let layout = self.layout.name();
-        format!("{} MiB, {layout}, deferred {deferred}", self.mib)
+        format!("{}, deferred {deferred}", self.short())
+    }
+
+    /// All but what is the same for many rows.
+    fn short(&self) -> String {
+        let version = if self.older { ", as memfd 2" } else { "" };
+        format!("{} MiB, {}{version}", self.mib, self.layout.name())
     }
 
     fn machine(&self, which: Which, number: usize) -> Machine {
@@ -83,6 +90,9 @@ impl Row {
         }
         if !self.deferred {
             machine = machine.word("early_page_ext");
+        }
+        if self.older {
+            machine = machine.word("liveupdate.hide=memfd:3");
         }
         machine.cpus = 1;
         machine.icount = true;
@@ -178,6 +188,7 @@ fn rows(quick: bool) -> Vec<Row> {
                 mib,
                 layout,
                 deferred,
+                older: false,
             })
         };
         let sizes: &[u64] = if quick { &[512] } else { &[512, 2048, 4096] };
@@ -186,6 +197,14 @@ fn rows(quick: bool) -> Vec<Row> {
         }
         // Mainline's time grows with the square of it.
         add(if quick { 128 } else { 256 }, Layout::EverySecond);
+    }
+    for layout in [Layout::Small, Layout::Huge] {
+        rows.push(Row {
+            mib: if quick { 512 } else { 2048 },
+            layout,
+            deferred: true,
+            older: true,
+        });
     }
     rows
 }
@@ -310,6 +329,7 @@ fn write_json(path: &Path, measured: &[Measured], about: &[(&str, String)]) -> R
                 "mib": measured.row.mib,
                 "layout": measured.row.layout.name(),
                 "deferred_struct_page_init": measured.row.deferred,
+                "memfd_2": measured.row.older,
                 "command_line": measured.row.machine(Which::Ours, 0).cmdline(),
                 "ours": cost(0),
                 "mainline": cost(1),

@@ -39,11 +39,7 @@ pub fn print(measured: &[Measured], about: &[(&str, String)]) {
     }
     for row in measured {
         for error in row.costs.iter().filter_map(|cost| cost.as_ref().err()) {
-            println!(
-                "not measured: {} MiB, {}: {error}",
-                row.row.mib,
-                row.row.layout.name()
-            );
+            println!("not measured: {}: {error}", row.row.title());
         }
     }
 }
@@ -56,7 +52,7 @@ fn block(title: &str, measured: &[Measured], by_page: bool, figure: impl Fn(&Cos
     };
     println!("{title}");
     println!(
-        "  {:30} {:>12} {:>10} {:>10} {:>9}{pages}",
+        "  {:38} {:>12} {:>10} {:>10} {:>9}{pages}",
         "memfd", "struct pages", "ours", "mainline", "ratio"
     );
     for row in measured {
@@ -78,8 +74,8 @@ fn block(title: &str, measured: &[Measured], by_page: bool, figure: impl Fn(&Cos
             false => String::new(),
         };
         println!(
-            "  {:30} {:>12} {:>10} {:>10} {ratio:>9}{by_page}",
-            format!("{} MiB, {}", row.row.mib, row.row.layout.name()),
+            "  {:38} {:>12} {:>10} {:>10} {ratio:>9}{by_page}",
+            row.row.short(),
             if row.row.deferred {
                 "deferred"
             } else {
