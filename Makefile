@@ -8,7 +8,7 @@ cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; ins
 tree := $(cargo) run --release -q -p kernel-tree --
 runner := $(cargo) run --release -q -p runner --
 
-.PHONY: help demo test bench interop check kernel integrate unintegrate setup soak fuzz clean distclean
+.PHONY: help demo test bench interop check docs kernel integrate unintegrate setup soak fuzz clean distclean
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
@@ -16,6 +16,7 @@ help:
 	@echo "make bench              what a handover costs, ours against mainline"
 	@echo "make interop            ours, mainline 7.3 and mainline 7.2, from each to each: what goes across, as a table"
 	@echo "make check              formatting, lints, license lines, warnings"
+	@echo "make docs               rustdoc of all crates and the documents as HTML, into target/docs; warnings are errors"
 	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"
 	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
 	@echo "                        put our code into a Linux 7.3 tree, take it out again"
@@ -28,7 +29,7 @@ help:
 demo test bench interop:
 	$(runner) $@
 
-check setup:
+check docs setup:
 	$(tree) $@
 
 soak:

@@ -6,6 +6,7 @@ pub mod block;
 pub mod cache;
 pub mod check;
 pub mod clean;
+pub mod docs;
 pub mod fragment;
 pub mod integrate;
 pub mod kernel;

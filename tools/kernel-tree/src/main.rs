@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use kernel_tree::integrate::{integrate, unintegrate};
 use kernel_tree::{
-    cache_dir, check, clean, ensure_kernel, ensure_packages, ensure_source, kernel, project_root,
-    Steps, Tree,
+    cache_dir, check, clean, docs, ensure_kernel, ensure_packages, ensure_source, kernel,
+    project_root, Steps, Tree,
 };
 
 /// Gets the kernel source and its tools, integrates our tree into it, builds and checks.
@@ -57,6 +57,8 @@ enum Command {
     },
     /// Check formatting, lints, license lines, and warnings under each of our options
     Check,
+    /// Build the documentation into target/docs; warnings are errors
+    Docs,
     /// Remove what was built
     Clean {
         /// Also what was downloaded and unpacked
@@ -122,6 +124,10 @@ fn run(command: Command) -> Result<()> {
         Command::Check => {
             ensure_packages(&steps)?;
             check::check(&steps)?;
+        }
+        Command::Docs => {
+            ensure_packages(&steps)?;
+            docs::docs(&steps)?;
         }
         Command::Clean { all } => clean::clean(all, &steps)?,
     }

@@ -15,7 +15,7 @@ use crate::make::{bindgen, libclang, own_bindgen, BINDGEN_VERSION};
 use crate::steps::Steps;
 
 /// What both releases call the same.
-const COMMON: [&str; 23] = [
+const COMMON: [&str; 24] = [
     "bc",
     "bison",
     "busybox-static",
@@ -35,6 +35,7 @@ const COMMON: [&str; 23] = [
     "llvm-19",
     "make",
     "perl",
+    "python3-docutils",
     "qemu-system-x86",
     "rsync",
     "tar",

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use anyhow::{bail, Error, Result};
 
 use crate::cache::project_root;
+use crate::docs;
 use crate::kernel::{ensure_kernel, Kernel};
 use crate::source::{ensure_source, Tree};
 use crate::steps::Steps;
@@ -54,6 +55,13 @@ pub fn check(steps: &Steps) -> Result<()> {
     );
     report("rustfmt, host crates", format::host(&root, steps));
     report("clippy, host crates", host::clippy(&root, steps));
+    let documents = docs::documents(&root, &root.join("target/docs"), steps);
+    report(
+        "documents without warnings",
+        documents
+            .as_ref()
+            .map_or_else(said, |n| Ok(format!("{n} documents"))),
+    );
     // What needs the kernel tree comes last: without it the rest has still been said.
     let source = ensure_source(Tree::Ours, steps);
     let files = |source: &PathBuf| format::kernel(&root, source, steps);
