@@ -210,9 +210,16 @@ fn rows(quick: bool) -> Vec<Row> {
 }
 
 /// Measures, prints the table, writes the JSON. True if every run could be measured.
-pub fn run(lab: &Lab, quick: bool, json: Option<&Path>) -> Result<bool> {
+pub fn run(lab: &Lab, quick: bool, only: Option<&str>, json: Option<&Path>) -> Result<bool> {
     let began = Instant::now();
-    let rows = rows(quick);
+    let mut rows = rows(quick);
+    rows.retain(|row| only.is_none_or(|only| row.title().contains(only)));
+    if rows.is_empty() {
+        bail!(
+            "no line has \"{}\" in it; they read like \"2048 MiB, 4 KiB folios, deferred on\"",
+            only.unwrap_or_default()
+        );
+    }
     let costs = measure(lab, &rows, Row::title, Row::machine, Cost::read)?;
     let measured: Vec<Measured> = rows
         .iter()

@@ -60,6 +60,9 @@ enum Command {
         /// Only the smallest memfds, or the fewest sessions and files
         #[arg(long)]
         quick: bool,
+        /// Only the memfds whose line has this in it, such as "2048 MiB, 4 KiB"
+        #[arg(long, conflicts_with = "sessions")]
+        only: Option<String>,
         /// Many sessions and many files instead of large memfds
         #[arg(long)]
         sessions: bool,
@@ -92,9 +95,10 @@ fn main() -> ExitCode {
         Command::Bench {
             json,
             quick,
+            only,
             sessions,
         } => lab::Lab::open(arguments.own).and_then(|lab| match sessions {
-            false => bench::run(&lab, quick, json.as_deref()),
+            false => bench::run(&lab, quick, only.as_deref(), json.as_deref()),
             true => bench::sessions::run(&lab, quick, json.as_deref()),
         }),
     };
