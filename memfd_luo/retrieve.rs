@@ -236,12 +236,15 @@ pub(super) fn put_back_metadata(kho: &mut impl Kho, at: (Pfn, Order), area: Opti
     });
 }
 
+/// A header, its block, and its area of records.
+type Claimed<H> = (H, (Pfn, Order), Option<Chain>);
+
 /// Claims the block of a header, and its area of records if `area` finds one in it.
 pub(super) fn claim_metadata<H>(
     incoming: &mut Incoming,
     at: PhysAddr,
     read: impl FnOnce(Frame) -> Result<(H, Option<Descriptor>), Refusal>,
-) -> Result<(H, (Pfn, Order), Option<Chain>), Refusal> {
+) -> Result<Claimed<H>, Refusal> {
     const LOST: Refusal = Refusal::lie("its header was not preserved, or is taken");
     let pfn = at.pfn();
     let page = Frame::at(at).ok_or(LOST)?;
