@@ -15,13 +15,15 @@
 /* Files that are frozen. They are frozen one after the other, by the task that reboots. */
 static unsigned int frozen;
 
-/* It may swap in what it is about to preserve. */
+/* It may fill holes, for a version that has none. */
 static struct task_struct *rebooter;
 
 static DECLARE_WAIT_QUEUE_HEAD(opened);
 
 /*
- * Called by mm/shmem.c with the lock of the mapping held. That a file is preserved stands in its
+ * Called by mm/shmem.c with the lock of the mapping held, for pages that are new. What was swapped out
+ * may come in: it is counted as the file's, so the look at its freeze brings it in and keeps it. Were
+ * it to wait, the rebooter would wait for the lock of its folio. That a file is preserved stands in its
  * flags before it can be frozen, so they need no lock.
  */
 bool lu_shmem_closed(const struct address_space *mapping)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 		/* liveupdate-rs begin */
-		if (lu_shmem_closed(mapping)) {
+		if (!expected && lu_shmem_closed(mapping)) {
 			xas_set_err(&xas, -EEXIST);
 			goto unlock;
 		}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
 		/* liveupdate-rs begin */
-		if (lu_shmem_wait(mapping))
+		if (!expected && lu_shmem_wait(mapping))
 			return -EINTR;
 		/* liveupdate-rs end */
