@@ -84,13 +84,20 @@ pub fn there_and_back(lab: &Lab, name: &str) -> Result<Played> {
 /// What free memory may differ by between two handover boots of one kernel: slab and per-CPU lists are never quite alike.
 const FREE_TOLERANCE: u64 = 1 << 20;
 
+/// What the memory there is may differ by: KHO's tree and a file's extents take a page more or less each, as the file is
+/// scattered. A leak of 64 MiB's folios, or of a whole list of them, is seen; one of single pages is the simulated machine's
+/// to find, which counts them all.
+const METADATA_TOLERANCE: u64 = 128 << 10;
+
 pub fn three(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "update", Ours, &[Ours, Ours, Ours])
         .memfds(1, 64)
         .region();
     let (mut played, outcome) = run(lab, &machine)?;
     played.checks.extend(check::all_arrived(&machine, &outcome));
-    played.checks.push(same(&outcome, "boot MemTotal", 0));
+    played
+        .checks
+        .push(same(&outcome, "boot MemTotal", METADATA_TOLERANCE));
     played
         .checks
         .push(same(&outcome, "boot free", FREE_TOLERANCE));
