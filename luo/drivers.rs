@@ -126,25 +126,19 @@ impl Drivers {
     /// [`EPROTONOSUPPORT`] if there is none.
     pub(crate) fn choose(&self, name: &Compatible, choice: &Choice<'_>) -> Result<Driver> {
         let family = self.handlers.iter().filter(|e| e.format.name == *name);
-        let mut best: Option<&Entry> = None;
-        for entry in family.filter(|e| e.enabled && choice.reads(&e.format)) {
-            if best.is_none_or(|best| best.format.version < entry.format.version) {
-                best = Some(entry);
-            }
-        }
-        best.and_then(Entry::driver).ok_or(EPROTONOSUPPORT)
+        family
+            .filter(|e| e.enabled && choice.reads(&e.format))
+            .max_by_key(|e| e.format.version)
+            .and_then(Entry::driver)
+            .ok_or(EPROTONOSUPPORT)
     }
 
-    /// The first format of a handler after `format`, in their order, and whether it may be written.
-    pub(crate) fn format_after(&self, format: Option<&Id>) -> Option<(Id, bool)> {
-        let after = |e: &&Entry| format.is_none_or(|format| e.format > *format);
-        let mut first: Option<&Entry> = None;
-        for entry in self.handlers.iter().filter(after) {
-            if first.is_none_or(|first| entry.format < first.format) {
-                first = Some(entry);
-            }
-        }
-        first.map(|entry| (entry.format, entry.enabled))
+    /// The first format of a handler after `format`, in their order.
+    pub(crate) fn format_after(&self, format: Option<&Id>) -> Option<Id> {
+        let formats = self.handlers.iter().map(|e| e.format);
+        formats
+            .filter(|other| format.is_none_or(|format| other > format))
+            .min()
     }
 
     /// Whether a format may be written; `None` if it has no handler.

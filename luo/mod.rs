@@ -258,7 +258,8 @@ impl Luo {
             return Err(err);
         }
         looked_at.say();
-        self.images.lock().add(key, looked_at, loaded_image().key)
+        self.images.lock().add(key, looked_at, loaded_image().key);
+        Ok(())
     }
 
     /// Lets a format be written from now on, or not. Files that are preserved in it are written in
@@ -266,9 +267,9 @@ impl Luo {
     ///
     /// # Errors
     ///
-    /// [`EOPNOTSUPP`](crate::sys::error::EOPNOTSUPP) if it is not a handler's that can be chosen,
-    /// `EBUSY` if files are preserved in it that cannot be written otherwise; nothing has changed
-    /// then.
+    /// `ENODEV` if it is not a handler's, `EBUSY` if files are preserved in it that cannot be written
+    /// otherwise, what a handler says. It may be written as before then; files are in it or in
+    /// another version.
     pub(crate) fn enable(&self, format: &formats::id::Id, on: bool) -> Result {
         let _operating = self.operate()?;
         let before = self.drivers.lock().enable(format, on)?;

@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::drivers::{of_file, Driver, Drivers, User};
+use super::drivers::{of_file, Drivers, User};
 use super::flb::Uses;
 use super::format::{FileSer, SessionSer};
 use super::formats::choice::Choice;
@@ -43,17 +43,27 @@ impl Drop for Preserved {
 }
 
 impl Preserved {
-    /// Has it written in the newest format that will be read.
+    /// Has it written in the newest format that will be read, or leaves it in one that is read too:
+    /// what cannot be made newer, or whose handler is gone, is as good as it was.
     ///
     /// # Errors
     ///
     /// [`EPROTONOSUPPORT`] if there is none; what the handler says. It is as it was then.
     fn settle(&mut self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
-        let driver = self.reader(drivers, choice)?;
+        reads_flbs(choice, self.uses.flbs())?;
+        match self.convert(drivers, choice) {
+            Err(_) if self.may_stay(drivers, choice) => Ok(()),
+            done => done,
+        }
+    }
+
+    fn convert(&mut self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
+        let driver = drivers.lock().choose(&self.format.name, choice)?;
         if driver.format == self.format {
             return Ok(());
         }
         let needed = drivers.lock().flbs_of(&driver)?;
+        reads_flbs(choice, needed.iter().map(|(flb, _)| flb))?;
         let uses = Uses::new(needed)?;
         let ops = driver.ops;
         ops.convert(&self.file, &mut self.saved, self.format.version)?;
@@ -66,10 +76,22 @@ impl Preserved {
         Ok(())
     }
 
-    /// The handler that ought to have it, and that all its FLBs will be read.
-    fn reader(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result<Driver> {
+    /// Whether it will be read as it is, and nobody has forbidden that.
+    fn may_stay(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> bool {
+        choice.reads(&self.format) && drivers.lock().enabled(&self.format) != Some(false)
+    }
+
+    /// Whether it will be read, as it is or in another version.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`] if not.
+    fn check(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
         reads_flbs(choice, self.uses.flbs())?;
-        drivers.lock().choose(&self.format.name, choice)
+        if self.may_stay(drivers, choice) {
+            return Ok(());
+        }
+        drivers.lock().choose(&self.format.name, choice).map(|_| ())
     }
 }
 
@@ -174,7 +196,7 @@ impl Session {
     fn check(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
         let files = self.files.lock();
         for file in files.list.iter() {
-            if let Err(err) = file.reader(drivers, choice) {
+            if let Err(err) = file.check(drivers, choice) {
                 log::pr_err!(
                     "luo: session {}: whoever boots next does not read the file with token {:#x} ({})\n",
                     self.name,

@@ -5,12 +5,12 @@
 
 use super::extents::Header as Sparse;
 use super::format::{Header as Dense, Record};
-use super::preserve::records_of;
+use super::preserve::{next_folios, records_of};
 use super::run::runs;
 use super::sparse::{extents, free_area, look_again, About, NOWHERE};
 use super::table::{free_pages, Table};
 use super::{Folio, Kho, Run, Source, BATCH};
-use crate::kho::addr::{Order, PhysAddr};
+use crate::kho::addr::PhysAddr;
 use crate::kho::vmalloc;
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::Frame;
@@ -115,23 +115,13 @@ fn join(
     let mut batch = [Folio::NONE; BATCH];
     let mut ahead = Run::NONE;
     loop {
-        let mut count = 0;
-        for (folio, record) in batch.iter_mut().zip(&mut records) {
-            *folio = Folio {
-                pfn: record.pfn,
-                index: record.index,
-                order: Order::ZERO,
-            };
-            count += 1;
-        }
-        let folios = batch.get_mut(..count).unwrap_or_default();
+        let folios = next_folios(source, &mut records, &mut batch);
         if folios.is_empty() {
             return match ahead.count {
                 0 => Ok(()),
                 _ => each(ahead),
             };
         }
-        source.orders(folios);
         for run in runs(folios) {
             if ahead.count > 0 && ahead.order == run.order && ahead.goes_on(run.pfn, run.index) {
                 ahead.count += run.count;

@@ -182,24 +182,34 @@ fn give_up(
 ) {
     let mut batch = [Folio::NONE; BATCH];
     loop {
-        let mut count = 0;
-        for (folio, record) in batch.iter_mut().zip(&mut records) {
-            *folio = Folio {
-                pfn: record.pfn,
-                index: record.index,
-                order: Order::ZERO,
-            };
-            count += 1;
-        }
-        let folios = batch.get_mut(..count).unwrap_or_default();
+        let folios = next_folios(source, &mut records, &mut batch);
         if folios.is_empty() {
             return;
         }
-        source.orders(folios);
         let _ = kho.outgoing(|out| {
             runs(folios).for_each(|run| out.unpreserve_run(run.pfn, run.order, run.count));
             Ok(())
         });
         source.unpin(folios);
     }
+}
+
+/// The folios of the next records, with their orders; none at the end.
+pub(super) fn next_folios<'a>(
+    source: &mut impl Source,
+    records: &mut impl Iterator<Item = Record>,
+    batch: &'a mut [Folio; BATCH],
+) -> &'a mut [Folio] {
+    let mut count = 0;
+    for (folio, record) in batch.iter_mut().zip(records) {
+        *folio = Folio {
+            pfn: record.pfn,
+            index: record.index,
+            order: Order::ZERO,
+        };
+        count += 1;
+    }
+    let folios = batch.get_mut(..count).unwrap_or_default();
+    source.orders(folios);
+    folios
 }

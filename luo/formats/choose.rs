@@ -6,7 +6,8 @@
 //! the new one reads. A version whose layout is known on both sides and differs is not the same
 //! one, whatever its number says.
 //!
-//! This file uses nothing but `core`: the kernel and the tool share it.
+//! This is the tool's, between two catalogues. The kernel asks the same of its registry, a format at a
+//! time ([`choice`](super::choice)): handlers come and go there, and versions are turned off.
 
 use super::catalogue::{Format, READ, WRITE};
 

@@ -149,28 +149,37 @@ impl Image {
     }
 }
 
-/// The images that may be loaded: the one that is, and the one that may be next.
-pub(crate) struct Images(KVVec<(usize, Arc<Image>)>);
+/// An image, by what it is known by.
+type Known = (usize, Arc<Image>);
+
+/// The images that may be loaded.
+pub(crate) struct Images {
+    /// The last one that was looked at: it is loaded, or is being loaded, or could not be.
+    last: Option<Known>,
+    /// The one that was loaded then, if it was another.
+    before: Option<Known>,
+}
 
 impl Images {
     pub(crate) const fn new() -> Self {
-        Self(KVVec::new())
+        Self {
+            last: None,
+            before: None,
+        }
     }
 
-    /// Takes note of an image that will be known by `key`, and forgets others but that of `keep`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`; nothing has changed then.
-    pub(crate) fn add(&mut self, key: usize, image: Arc<Image>, keep: usize) -> Result {
-        self.0.reserve(1, GFP_KERNEL)?;
-        self.0.retain(|(other, _)| *other == keep && *other != key);
-        Ok(self.0.push((key, image), GFP_KERNEL)?)
+    /// Takes note of an image that will be known by `key`, and forgets others but that of `loaded`.
+    pub(crate) fn add(&mut self, key: usize, image: Arc<Image>, loaded: usize) {
+        let known = [self.last.take(), self.before.take()].into_iter().flatten();
+        self.before = known.into_iter().find(|(other, _)| *other == loaded);
+        self.last = Some((key, image));
     }
 
     /// Who boots next.
     pub(crate) fn target(&self, loaded: LoadedImage) -> Target {
-        let known = self.0.iter().find(|(key, _)| *key == loaded.key);
+        // An address that was used again is the last one's.
+        let known = self.last.iter().chain(&self.before);
+        let known = known.into_iter().find(|(key, _)| *key == loaded.key);
         match known {
             _ if loaded.key == 0 => Target::Any,
             Some((_, image)) if loaded.handed => Target::Image(image.clone()),

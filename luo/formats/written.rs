@@ -69,7 +69,7 @@ impl Written {
         let mut last = None;
         loop {
             let next = drivers.lock().format_after(last.as_ref());
-            let Some((format, _)) = next else {
+            let Some(format) = next else {
                 break;
             };
             if drivers.lock().users(&format) > 0 {

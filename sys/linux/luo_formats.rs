@@ -84,7 +84,7 @@ pub(super) fn show_all(luo: &Luo) {
     let mut last = None;
     loop {
         let next = luo.drivers.lock().format_after(last.as_ref());
-        let Some((format, _)) = next else {
+        let Some(format) = next else {
             return;
         };
         show(&format);

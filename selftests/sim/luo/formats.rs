@@ -141,6 +141,7 @@ const ON: &[u8] = b"kho=on liveupdate=on\0";
 struct Host {
     world: World,
     family: &'static Family,
+    handlers: Vec<Ops>,
     session: Outgoing,
     key: usize,
 }
@@ -158,18 +159,20 @@ impl Host {
         let world = World::cold();
         let family: &'static Family = Box::leak(Box::default());
         family.conversions.set(u32::MAX);
+        let mut handlers = Vec::new();
         for number in versions {
             let number = *number;
             let version: &'static Version = Box::leak(Box::new(Version { family, number }));
+            let ops = Ops::new(version);
             let mut drivers = world.luo.drivers.lock();
-            drivers
-                .register(Ops::new(version), version.compatible())
-                .unwrap();
+            drivers.register(ops, version.compatible()).unwrap();
+            handlers.push(ops);
         }
         let session = world.create("s").unwrap();
         Self {
             world,
             family,
+            handlers,
             session,
             key: 0,
         }
@@ -363,6 +366,29 @@ fn a_conversion_that_fails_leaves_each_file_whole() {
     host.load(&image(&[2]), ON).unwrap();
     assert_eq!(host.versions(), [2, 2, 2, 2]);
     host.end();
+}
+
+#[test]
+fn a_file_that_cannot_be_made_newer_stays() {
+    let mut host = Host::new(&[1, 2]);
+    host.load(&image(&[1]), ON).unwrap();
+    host.preserve(1).unwrap();
+    host.family.conversions.set(0);
+    host.load(&image(&[1, 2]), ON).unwrap();
+    assert_eq!(host.versions(), [1]);
+    host.world.luo.reboot().unwrap();
+    assert_eq!(host.versions(), [1]);
+}
+
+#[test]
+fn a_file_whose_handler_is_gone_is_handed_over_as_it_is() {
+    let mut host = Host::new(&[2]);
+    host.preserve(1).unwrap();
+    host.world.luo.drivers.lock().unregister(host.handlers[0]);
+    assert_eq!(host.load(&image(&[1]), ON), Err(EPROTONOSUPPORT));
+    host.load(&image(&[2]), ON).unwrap();
+    host.world.luo.reboot().unwrap();
+    assert_eq!(host.versions(), [2]);
 }
 
 #[test]
