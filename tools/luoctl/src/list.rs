@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The sessions, as a table.
+
+use crate::report::{size, Report};
+use crate::sysfs;
+use anyhow::Result;
+use serde_json::json;
+use std::path::Path;
+
+pub fn run(report: &Report, _socket: &Path) -> Result<()> {
+    let sessions = sysfs::sessions();
+    if report.json() {
+        report.tell("", json!({"sessions": sessions}));
+        return Ok(());
+    }
+    if sessions.is_empty() {
+        println!("no sessions");
+        return Ok(());
+    }
+    println!(
+        "{:9} {:9} {:>6} {:>12} {:20} NAME",
+        "SIDE", "STATE", "FILES", "SIZE", "OPEN IN"
+    );
+    for session in sessions {
+        let number = |number: Option<u64>| number.map_or("?".into(), |number| number.to_string());
+        let pids: Vec<String> = session.open_in.iter().map(u32::to_string).collect();
+        println!(
+            "{:9} {:9} {:>6} {:>12} {:20} {}",
+            session.side.as_deref().unwrap_or("?"),
+            session.state,
+            number(session.files),
+            session.bytes.map_or("?".into(), size),
+            pids.join(","),
+            session.name
+        );
+    }
+    Ok(())
+}

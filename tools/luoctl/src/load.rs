@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Loads the next kernel, after saying what would not work.
+
+use crate::cli::{Load, LoadOptions};
+use crate::report::{size, Report};
+use crate::{command_line, image, sys, sysfs};
+use anyhow::{bail, Context, Result};
+use serde_json::json;
+use std::fs::File;
+use std::path::Path;
+
+/// What was loaded.
+pub struct Loaded {
+    pub release: String,
+    pub bytes: u64,
+}
+
+pub fn run(report: &Report, load: &Load) -> Result<()> {
+    let loaded = load_kernel(report, &load.kernel, &load.options)?;
+    report.tell(
+        &format!(
+            "Linux {} is loaded ({}); `luoctl update` goes to it",
+            loaded.release,
+            size(loaded.bytes)
+        ),
+        json!({"loaded": loaded.release, "bytes": loaded.bytes}),
+    );
+    Ok(())
+}
+
+pub fn unload(report: &Report) -> Result<()> {
+    sys::kexec_unload().context("cannot unload; run luoctl as root")?;
+    report.tell("no kernel is loaded", json!({"loaded": null}));
+    Ok(())
+}
+
+pub fn load_kernel(report: &Report, kernel: &Path, options: &LoadOptions) -> Result<Loaded> {
+    let (file, image) = image::read(kernel)?;
+    let initrd = options.initrd.as_deref().map(|path| {
+        File::open(path).with_context(|| format!("cannot open the initramfs {}", path.display()))
+    });
+    let initrd = initrd.transpose()?;
+    let initrd_bytes = initrd
+        .as_ref()
+        .map_or(Ok(0), |file| file.metadata().map(|data| data.len()))?;
+    let cmdline = match (&options.cmdline, options.reuse_cmdline) {
+        (Some(cmdline), _) => cmdline.clone(),
+        (None, true) => command_line::of_this_kernel().context("cannot read /proc/cmdline")?,
+        (None, false) => bail!("say which command line: --reuse-cmdline, or --cmdline TEXT"),
+    };
+    let mut faults = command_line::faults(&cmdline);
+    if let Some("0") = sysfs::value("enabled").as_deref() {
+        faults.push("live update is off in this kernel (kho=on liveupdate=on turns it on)".into());
+    }
+    match sysfs::scratch() {
+        Some(areas) => faults.extend(scratch_faults(&areas, image.memory, initrd_bytes)),
+        None => report.remark(
+            "whether scratch is large enough is not known; mount debugfs, or watch the kernel's log",
+        ),
+    }
+    if !faults.is_empty() {
+        let faults = faults.join("; ");
+        if !options.force_load {
+            bail!("not loaded, as the update would not work: {faults} (--force-load loads it all the same)");
+        }
+        report.remark(&format!("loaded all the same: {faults}"));
+    }
+    sys::kexec_load(&file, initrd.as_ref(), &cmdline).map_err(|error| explain(&error))?;
+    Ok(Loaded {
+        release: image.release,
+        bytes: file.metadata()?.len() + initrd_bytes,
+    })
+}
+
+/// Each segment goes into one area whole, and all of them into all of the areas.
+fn scratch_faults(areas: &[u64], kernel: u64, initrd: u64) -> Option<String> {
+    let largest = areas.iter().copied().max().unwrap_or(0);
+    let whole: u64 = areas.iter().sum();
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let (what, wanted) = match () {
+        () if kernel > largest => ("the kernel with the room it unpacks into", kernel),
+        () if initrd > largest => ("the initramfs", initrd),
+        () if kernel + initrd > whole => ("kernel and initramfs together", kernel + initrd),
+        () => return None,
+    };
+    Some(format!(
+        "{what} needs {} MiB of scratch, and the largest area has {} MiB: boot this kernel with a larger second number in \
+         kho_scratch= ({}M at least), or use a smaller initramfs",
+        mib(wanted),
+        mib(largest),
+        mib(wanted) + 4
+    ))
+}
+
+fn explain(error: &std::io::Error) -> anyhow::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EPERM) => {
+            "run luoctl as root; if you did, kexec is disabled (sysctl kernel.kexec_load_disabled)"
+        }
+        Some(libc::EADDRNOTAVAIL) => {
+            "it does not fit into scratch; the kernel's log says what kho_scratch= must be"
+        }
+        Some(libc::ENOEXEC) => "the kernel does not take it for a kernel image",
+        Some(libc::EBUSY) => "another kexec is under way; try again",
+        Some(libc::ENOMEM) => "not enough memory",
+        Some(libc::EKEYREJECTED | libc::ENODATA) => {
+            "this kernel wants a signature that the image does not have"
+        }
+        _ => "the kernel's log may say why",
+    };
+    anyhow::anyhow!("the kernel refused to load it: {error} ({advice})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn what_does_not_fit_is_said_with_a_number() {
+        let areas = [64 * MIB, 256 * MIB];
+        assert_eq!(scratch_faults(&areas, 40 * MIB, 200 * MIB), None);
+        let text = scratch_faults(&areas, 40 * MIB, 300 * MIB).expect("a fault");
+        assert!(
+            text.contains("initramfs needs 300 MiB") && text.contains("304M"),
+            "{text}"
+        );
+        assert!(scratch_faults(&areas, 200 * MIB, 150 * MIB).is_some());
+        assert!(scratch_faults(&[], 1, 0).is_some());
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+//! luod's command line, from which its man page is made too.
+
+use clap::Parser;
+use std::path::PathBuf;
+
+/// The agent that takes services through a live update
+///
+/// luod listens on a socket. Services subscribe; when `luoctl update` asks for it, each is given a session of /dev/liveupdate,
+/// preserves its memory in it and says that it is ready. luod keeps the sessions until the kexec, and in the next kernel gives
+/// each service its session back.
+#[derive(Debug, Parser)]
+#[command(name = "luod", version, after_long_help = AFTER)]
+pub struct Arguments {
+    /// Configuration file [default: /etc/luod.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Socket to listen on, instead of the configured one
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Only check the configuration; the exit code is 0 if it is good
+    #[arg(long)]
+    pub check: bool,
+}
+
+const AFTER: &str = "\
+Files:
+  /etc/luod.toml             what can be set, each with its default and what it means
+  /run/luod/liveupdate.sock  where clients connect; for root and members of the group luod
+  /run/luod/record           what has arrived and is not finished
+
+luod needs CAP_SYS_ADMIN for nothing, and root only for /dev/liveupdate. It logs to standard error. With a service manager that \
+has a store of descriptors (systemd: FileDescriptorStoreMax=), a restart in the middle of an update loses nothing; without one, \
+the update is called off.";

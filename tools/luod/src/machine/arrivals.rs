@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+//! After the kexec: what has arrived, who claims it, and what becomes of the rest.
+
+use super::update::Stage;
+use super::STORED_IN;
+use super::{entries, problem, Conn, Key, Level, Machine, Millis, Op, Output, Unclaimed};
+use crate::device::DeviceError;
+use luo_client::{Answer, Code, Problem};
+
+/// How long to wait before the device is asked again what has arrived.
+const BOOT_AGAIN: Millis = 5_000;
+
+/// What has arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// For whom, and whether its owner had said that all was in.
+    pub sessions: Vec<(Key, bool)>,
+    /// Whether there can be no others.
+    pub known: bool,
+}
+
+/// A session that has arrived and is not finished.
+pub(super) struct Arrived<S> {
+    pub(super) state: Arrivedness<S>,
+    /// When it counts as unclaimed.
+    pub(super) until: Option<Millis>,
+}
+
+pub(super) enum Arrivedness<S> {
+    /// The kernel has it.
+    Waiting,
+    /// It is being fetched, for this connection.
+    Retrieving(Conn),
+    /// It was given to a connection; without one, to one that is gone, and the next one may claim it again.
+    Held { session: S, by: Option<Conn> },
+    /// It is being finished.
+    Discarding,
+}
+
+fn stored(key: &Key) -> String {
+    format!("{STORED_IN}{}", key.session())
+}
+
+impl<S: Clone> Machine<S> {
+    pub(super) fn booted(&mut self, result: Result<Arrivals, DeviceError>) {
+        if !matches!(self.stage, Stage::Starting { .. }) {
+            return;
+        }
+        let arrivals = match result {
+            Ok(arrivals) => arrivals,
+            Err(DeviceError::Absent) => {
+                self.log(Level::Warning, DeviceError::Absent.to_string());
+                Arrivals {
+                    sessions: Vec::new(),
+                    known: true,
+                }
+            }
+            Err(error) => {
+                self.log(
+                    Level::Warning,
+                    format!("what has arrived is not known yet: {error}"),
+                );
+                self.boot_again = Some(self.now.saturating_add(BOOT_AGAIN));
+                return;
+            }
+        };
+        self.arrivals_known = arrivals.known;
+        let until = Some(self.now.saturating_add(self.rules.claim_limit));
+        for (key, complete) in arrivals.sessions {
+            if self.arrived.contains_key(&key) {
+                // Claimed before luod was restarted.
+                continue;
+            }
+            let state = if complete {
+                self.log(Level::Info, format!("{} has arrived", key.session()));
+                Arrivedness::Waiting
+            } else {
+                self.out.push(Output::Device(Op::Discard(key.clone())));
+                Arrivedness::Discarding
+            };
+            self.arrived.insert(key, Arrived { state, until });
+        }
+        self.note();
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Operating) {
+            Stage::Starting { held: Some(record) } => {
+                self.orphans_until = None;
+                Stage::Frozen {
+                    driver: None,
+                    hold: true,
+                    until: self.now,
+                    _record: record,
+                }
+            }
+            _ => Stage::Operating,
+        };
+        for (conn, id) in std::mem::take(&mut self.early) {
+            let Some(uid) = self.connections.get(&conn).map(|known| known.peer.uid) else {
+                continue;
+            };
+            let key = Key { uid, id };
+            if let Err(error) = self.claim(conn, key.clone()) {
+                let id = Some(key.id);
+                self.send(conn, Answer::Error { error, id });
+            }
+        }
+    }
+
+    pub(super) fn claimable(&self, key: &Key) -> bool {
+        self.arrived.get(key).is_some_and(|arrived| {
+            matches!(
+                arrived.state,
+                Arrivedness::Waiting | Arrivedness::Held { by: None, .. }
+            )
+        })
+    }
+
+    pub(super) fn claim(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
+        let nothing = || {
+            problem(
+                Code::NothingToClaim,
+                format!("nothing has arrived for {}", key.id),
+            )
+        };
+        let in_use = || {
+            problem(
+                Code::InUse,
+                format!("{} is claimed by another connection", key.id),
+            )
+        };
+        if matches!(self.stage, Stage::Starting { .. }) && !self.arrived.contains_key(&key) {
+            let waiting = self.early.iter().filter(|(other, _)| *other == conn);
+            if waiting.count() >= self.rules.ids_per_connection {
+                return Err(problem(Code::TooMany, "too many claims wait"));
+            }
+            self.early.push((conn, key.id));
+            return Ok(());
+        }
+        let Some(arrived) = self.arrived.get_mut(&key) else {
+            if self.arrivals_known {
+                return Err(nothing());
+            }
+            // The record is lost; but the name says whose it is, and the kernel whether it is there.
+            if self.arrived.len() >= 2 * self.rules.subscriptions {
+                return Err(problem(Code::TooMany, "too many claims wait"));
+            }
+            let arrived = Arrived {
+                state: Arrivedness::Retrieving(conn),
+                until: None,
+            };
+            self.arrived.insert(key.clone(), arrived);
+            self.out.push(Output::Device(Op::Retrieve(key)));
+            return Ok(());
+        };
+        match &mut arrived.state {
+            Arrivedness::Waiting => {
+                arrived.state = Arrivedness::Retrieving(conn);
+                self.out.push(Output::Device(Op::Retrieve(key)));
+            }
+            Arrivedness::Held { session, by } => {
+                if by.is_some_and(|other| other != conn) {
+                    return Err(in_use());
+                }
+                *by = Some(conn);
+                arrived.until = None;
+                let session = session.clone();
+                self.send_session(conn, Answer::Claimed { id: key.id }, session);
+            }
+            Arrivedness::Retrieving(_) => return Err(in_use()),
+            Arrivedness::Discarding => return Err(nothing()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn retrieved(&mut self, key: Key, result: Result<S, DeviceError>) {
+        let Some(arrived) = self.arrived.get_mut(&key) else {
+            return;
+        };
+        let Arrivedness::Retrieving(conn) = arrived.state else {
+            return;
+        };
+        let id = Some(key.id.clone());
+        let error = match result {
+            Ok(session) => {
+                let there = self.connections.contains_key(&conn);
+                let by = there.then_some(conn);
+                arrived.state = Arrivedness::Held {
+                    session: session.clone(),
+                    by,
+                };
+                arrived.until = match there {
+                    true => None,
+                    false => Some(self.now.saturating_add(self.rules.claim_limit)),
+                };
+                self.out.push(Output::Store {
+                    name: stored(&key),
+                    session: session.clone(),
+                });
+                self.log(Level::Info, format!("{} is claimed", key.session()));
+                if there {
+                    self.send_session(conn, Answer::Claimed { id: key.id }, session);
+                }
+                return;
+            }
+            Err(error) => error,
+        };
+        let code = match &error {
+            DeviceError::Unknown => Code::NothingToClaim,
+            DeviceError::Damaged => Code::Damaged,
+            DeviceError::Taken => Code::InUse,
+            _ => Code::Device,
+        };
+        let message = format!("{}: {error}", key.id);
+        match error {
+            DeviceError::Unknown | DeviceError::Damaged => {
+                if self.arrivals_known {
+                    let text = format!("{} is lost: {error}", key.session());
+                    self.log(Level::Warning, text);
+                }
+                self.arrived.remove(&key);
+                self.note();
+            }
+            _ => arrived.state = Arrivedness::Waiting,
+        }
+        let error = Problem { code, message };
+        self.send(conn, Answer::Error { error, id });
+    }
+
+    pub(super) fn finished(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
+        match self.arrived.get(&key).map(|arrived| &arrived.state) {
+            Some(Arrivedness::Held { by, .. }) if *by == Some(conn) => {}
+            _ => {
+                let text = format!("{} is not claimed on this connection", key.id);
+                return Err(problem(Code::WrongState, text));
+            }
+        }
+        self.forget(&key);
+        self.log(Level::Info, format!("{} is finished", key.session()));
+        self.send(conn, Answer::Ok { id: key.id });
+        Ok(())
+    }
+
+    /// Drops a session that is held, which finishes it if nobody else has it.
+    fn forget(&mut self, key: &Key) {
+        self.arrived.remove(key);
+        self.out.push(Output::Unstore { name: stored(key) });
+        self.note();
+    }
+
+    pub(super) fn discarded(&mut self, key: &Key, result: Result<(), DeviceError>) {
+        let Some(arrived) = self.arrived.get_mut(key) else {
+            return;
+        };
+        if !matches!(arrived.state, Arrivedness::Discarding) {
+            return;
+        }
+        match result {
+            Ok(()) | Err(DeviceError::Unknown | DeviceError::Damaged) => {
+                self.arrived.remove(key);
+                self.note();
+            }
+            Err(error) => {
+                // It is tried again when its time comes again.
+                arrived.until = Some(self.now.saturating_add(self.rules.claim_limit));
+                let text = format!("{} cannot be finished: {error}", key.session());
+                self.log(Level::Warning, text);
+            }
+        }
+    }
+
+    /// A connection is gone: what it had claimed and not finished can be claimed again.
+    pub(super) fn unclaim(&mut self, conn: Conn) {
+        self.early.retain(|(other, _)| *other != conn);
+        let until = self.now.saturating_add(self.rules.claim_limit);
+        for arrived in self.arrived.values_mut() {
+            if let Arrivedness::Held { by, .. } = &mut arrived.state {
+                if *by == Some(conn) {
+                    *by = None;
+                    arrived.until = Some(until);
+                }
+            }
+        }
+    }
+
+    pub(super) fn tick_arrivals(&mut self) {
+        let now = self.now;
+        if self.boot_again.is_some_and(|at| at <= now) {
+            self.boot_again = None;
+            self.out.push(Output::Device(Op::Boot));
+        }
+        let due = |arrived: &Arrived<S>| arrived.until.is_some_and(|until| until <= now);
+        let late = self.arrived.iter().filter(|(_, arrived)| due(arrived));
+        let late: Vec<Key> = late.map(|(key, _)| key.clone()).collect();
+        for key in late {
+            self.unclaimed(&key);
+        }
+    }
+
+    fn unclaimed(&mut self, key: &Key) {
+        let policy = self.rules.unclaimed;
+        let Some(arrived) = self.arrived.get_mut(key) else {
+            return;
+        };
+        arrived.until = None;
+        let held = match arrived.state {
+            Arrivedness::Discarding => {
+                self.out.push(Output::Device(Op::Discard(key.clone())));
+                return;
+            }
+            Arrivedness::Retrieving(_) => return,
+            Arrivedness::Held { by: Some(_), .. } => return,
+            Arrivedness::Held { .. } => true,
+            Arrivedness::Waiting => false,
+        };
+        let name = key.session();
+        match (policy, held) {
+            (Unclaimed::Keep, _) => {
+                self.log(
+                    Level::Warning,
+                    format!("{name} has not been claimed in time; it is kept"),
+                );
+            }
+            (Unclaimed::Finish, true) => {
+                self.forget(key);
+                self.log(
+                    Level::Warning,
+                    format!("{name} has not been claimed in time, and is finished"),
+                );
+            }
+            (Unclaimed::Finish, false) => {
+                arrived.state = Arrivedness::Discarding;
+                self.out.push(Output::Device(Op::Discard(key.clone())));
+                self.log(
+                    Level::Warning,
+                    format!("{name} has not been claimed in time, and is finished"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn next_arrivals_tick(&self) -> Option<Millis> {
+        let arrived = self.arrived.values().filter_map(|arrived| arrived.until);
+        arrived.chain(self.boot_again).min()
+    }
+
+    /// Has what is left noted down for a luod after this one.
+    fn note(&mut self) {
+        let keys = self.arrived.iter().map(|(key, arrived)| {
+            let complete = !matches!(arrived.state, Arrivedness::Discarding);
+            (key, complete)
+        });
+        let catalogue = entries(keys);
+        self.out.push(Output::Note(catalogue));
+    }
+}

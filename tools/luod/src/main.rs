@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+//! luod: sets itself up and serves.
+
+use anyhow::{bail, Context, Result};
+use clap::Parser;
+use luod::cli::Arguments;
+use luod::config::Config;
+use luod::kernel::Kernel;
+use luod::peer::group_number;
+use luod::server::Server;
+use luod::store;
+use rustix::fs::{chown, Gid, Mode};
+use rustix::process::{getrlimit, setrlimit, umask, Resource, Rlimit};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::fmt;
+use std::io::IsTerminal;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::rc::Rc;
+use tracing::{warn, Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    // Before anything else is opened.
+    let stored = store::inherited();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .event_format(Lines)
+        .init();
+    let config = Config::read(arguments.config.as_deref()).map(|mut config| {
+        config.socket = arguments.socket.unwrap_or(config.socket);
+        config
+    });
+    let config = match config {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("luod: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    if arguments.check {
+        println!("the configuration is good");
+        return ExitCode::SUCCESS;
+    }
+    match serve(config, stored) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("luod: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(mut config: Config, stored: Vec<(String, std::os::fd::OwnedFd)>) -> Result<()> {
+    let (stop, told) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::low_level::pipe::register(signal, told.try_clone()?)?;
+    }
+    make_room(&mut config);
+    let listener = listen(&config)?;
+    let folder = config.socket.parent().unwrap_or(Path::new("/"));
+    let kernel = Kernel::new(folder);
+    let stored = stored.into_iter().map(|(name, fd)| (name, Rc::new(fd)));
+    let mut server = Server::new(kernel, config.clone(), listener, stop, stored.collect())?;
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    server.run()?;
+    let _ = std::fs::remove_file(&config.socket);
+    Ok(())
+}
+
+/// Each connection takes a descriptor, each subscription one or two more while there is an update.
+fn make_room(config: &mut Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    let Some(most) = limit.maximum else { return };
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let wanted = config.connections + 2 * config.subscriptions + 32;
+    if wanted > most {
+        let share = (most.saturating_sub(32) / 3).max(1);
+        warn!("{most} descriptors are not enough for the limits that are configured: {share} connections and subscriptions at most");
+        config.connections = config.connections.min(share);
+        config.subscriptions = config.subscriptions.min(share);
+    }
+}
+
+/// Root and the group can connect; who it is decides what they may do.
+fn listen(config: &Config) -> Result<UnixListener> {
+    let path = &config.socket;
+    let name = path.display();
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    }
+    if UnixStream::connect(path).is_ok() {
+        bail!("another luod listens on {name}; stop it first");
+    }
+    let is_socket = std::fs::symlink_metadata(path).map(|found| found.file_type().is_socket());
+    match is_socket {
+        Ok(true) => std::fs::remove_file(path).with_context(|| format!("cannot remove {name}"))?,
+        Ok(false) => bail!("{name} is there, and no socket; remove it, or choose another path"),
+        Err(_) => {}
+    }
+    let before = umask(Mode::from_raw_mode(0o117));
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {name}"));
+    umask(before);
+    let listener = listener?;
+    if let Some(group) = group_number(&config.group) {
+        chown(path, None, Some(Gid::from_raw(group)))
+            .with_context(|| format!("cannot give {name} to the group {}", config.group))?;
+    }
+    Ok(listener)
+}
+
+/// One line an event: with a priority that journald understands, or for a person.
+struct Lines;
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if std::io::stderr().is_terminal() {
+            write!(writer, "luod: ")?;
+        } else {
+            let priority = match *event.metadata().level() {
+                Level::ERROR => 3,
+                Level::WARN => 4,
+                Level::INFO => 6,
+                _ => 7,
+            };
+            write!(writer, "<{priority}>")?;
+        }
+        context
+            .field_format()
+            .format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
