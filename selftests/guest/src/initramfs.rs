@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 /// What is packed, where it exists.
 const CARRIED: [&str; 4] = ["/init", "/bin", "/boot", "/tests"];
-const ARCHIVE: &str = "/next.cpio";
+/// Where the archive is made.
+pub const ARCHIVE: &str = "/next.cpio";
 
 /// Packs the archive and opens it for reading.
 pub fn pack() -> Result<File> {
     let mut out =
         BufWriter::new(File::create(ARCHIVE).context("cannot create the next initramfs")?);
-    for place in ["/dev", "/proc", "/sys", "/tmp"] {
+    for place in ["/dev", "/proc", "/sys", "/tmp", "/debugfs"] {
         directory(&mut out, Path::new(place))?;
     }
     for place in CARRIED {
@@ -46,6 +47,10 @@ fn add(out: &mut BufWriter<File>, path: &Path) -> Result<()> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
         return Ok(());
     };
+    if metadata.is_symlink() {
+        // A scenario's own; it makes them anew.
+        return Ok(());
+    }
     if metadata.is_dir() {
         directory(out, path)?;
         let mut below: Vec<PathBuf> = fs::read_dir(path)?

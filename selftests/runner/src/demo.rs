@@ -12,10 +12,11 @@ const MIB: u64 = 256;
 
 /// True if all of it is intact.
 pub fn run(lab: &Lab) -> Result<bool> {
-    let machine = Machine::new("demo", "update", Which::Ours, &[Which::Ours])
-        .memfds(1, MIB)
+    let machine = Machine::new("demo", "demo", Which::Ours, &[Which::Ours])
+        .word(&format!("lu.size={}", MIB << 20))
         .region()
         .memory(1536);
+    let machine = crate::suites::with_tools(lab, machine);
     // Built before the story begins.
     lab.kernel(Which::Ours)?;
     lab.steps.say("starting a virtual machine");

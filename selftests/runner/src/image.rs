@@ -18,7 +18,9 @@ pub fn build(lab: &Lab, machine: &Machine, folder: &Path) -> Result<PathBuf> {
     let out = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     let mut out = BufWriter::new(out);
     // selftests/kho mounts debugfs on /debugfs.
-    for name in ["dev", "proc", "sys", "tmp", "boot", "tests", "debugfs"] {
+    for name in [
+        "dev", "proc", "sys", "tmp", "boot", "tests", "debugfs", "bin",
+    ] {
         let entry = NewcBuilder::new(name).mode(DIRECTORY).nlink(2);
         entry.write(&mut out, 0).finish()?;
     }

@@ -77,6 +77,8 @@ pub struct Lab {
     /// Where logs and images of runs go.
     pub work: PathBuf,
     pub guest: PathBuf,
+    /// luod, luoctl, and the example service.
+    pub programs: Programs,
     own: OwnKernels,
     kernels: Mutex<BTreeMap<Which, Arc<Kernel>>>,
     selftests: Mutex<Option<Arc<Selftests>>>,
@@ -90,11 +92,12 @@ impl Lab {
             .with_context(|| format!("cannot create the folder {}", work.display()))?;
         let steps = Steps::new(work.join("steps"));
         kernel_tree::ensure_packages(&steps)?;
-        let guest = build_guest(&steps)?;
+        let (guest, programs) = build_guest(&steps)?;
         Ok(Self {
             steps,
             work,
             guest,
+            programs,
             own,
             kernels: Mutex::new(BTreeMap::new()),
             selftests: Mutex::new(None),
@@ -172,8 +175,15 @@ pub fn cargo() -> Command {
     cargo
 }
 
-/// Builds the guest program, linked statically as nothing else is in its initramfs.
-fn build_guest(steps: &Steps) -> Result<PathBuf> {
+/// The project's own tools, linked statically.
+pub struct Programs {
+    pub luod: PathBuf,
+    pub luoctl: PathBuf,
+    pub cache: PathBuf,
+}
+
+/// Builds the guest program and the tools it uses, linked statically as nothing else is in its initramfs.
+fn build_guest(steps: &Steps) -> Result<(PathBuf, Programs)> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let target_dir = kernel_tree::project_root().join("target/guest");
     let mut build = cargo();
@@ -183,13 +193,20 @@ fn build_guest(steps: &Steps) -> Result<PathBuf> {
         .args([
             "build",
             "--release",
-            "--package",
-            "guest",
             "--target",
             TARGET,
+            "--bins",
+            "--examples",
         ])
+        .args(["guest", "luod", "luoctl", "luo-client"].map(|name| format!("--package={name}")))
         .arg("--target-dir")
         .arg(&target_dir);
     steps.run("building the guest program", &mut build)?;
-    Ok(target_dir.join(TARGET).join("release/guest"))
+    let built = target_dir.join(TARGET).join("release");
+    let programs = Programs {
+        luod: built.join("luod"),
+        luoctl: built.join("luoctl"),
+        cache: built.join("examples/cache"),
+    };
+    Ok((built.join("guest"), programs))
 }

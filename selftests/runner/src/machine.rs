@@ -63,6 +63,12 @@ impl Machine {
         self
     }
 
+    /// Puts a file into the initramfs.
+    pub fn file(mut self, name: &str, path: impl Into<PathBuf>) -> Self {
+        self.files.push((name.to_owned(), path.into()));
+        self
+    }
+
     pub fn memory(mut self, mib: u64) -> Self {
         self.memory_mib = mib;
         self

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The scenarios: each boots a machine or two and says what must be true of them.
 
+mod agent;
 mod boots;
 mod formats;
 mod host;
@@ -15,6 +16,8 @@ mod orchestrator;
 mod refused;
 mod uapi;
 mod updates;
+
+pub use agent::with_tools;
 
 use crate::check::{self, Check};
 use crate::lab::{Lab, Which};
@@ -178,6 +181,30 @@ pub const ALL: &[Scenario] = &[
         about: "kill -9 of the process that holds device and sessions, at each step",
         kernels: &[Ours, Mainline],
         play: orchestrator::agent_killed,
+    },
+    Scenario {
+        name: "luod",
+        about: "a host with luod and five services, updated twice by luoctl; one is killed, one hangs, one may not",
+        kernels: &[Ours],
+        play: agent::services,
+    },
+    Scenario {
+        name: "luod-killed",
+        about: "kill -9 of luod at each step, with a service manager that stores descriptors and without",
+        kernels: &[Ours],
+        play: agent::killed,
+    },
+    Scenario {
+        name: "luod-clients",
+        about: "a thousand clients: luod's memory and processor time",
+        kernels: &[Ours],
+        play: agent::clients,
+    },
+    Scenario {
+        name: "luoctl",
+        about: "a file of 512 MiB through luoctl, and each example of its manual",
+        kernels: &[Ours],
+        play: agent::luoctl,
     },
     Scenario {
         name: "uapi",

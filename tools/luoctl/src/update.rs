@@ -10,7 +10,7 @@ use luo_client::{Answer, Client, Failure, Outcome, Request};
 use rustix::system::{reboot, RebootCommand};
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -248,6 +248,9 @@ impl Steps<'_> {
         let since = Instant::now();
         rustix::fs::sync();
         self.phase("kexec", since, "to the next kernel", json!({}));
+        // On a serial console the line would be cut off.
+        let _ = std::io::stdout().flush();
+        let _ = rustix::termios::tcdrain(std::io::stdout());
         let error = match reboot(RebootCommand::Kexec) {
             Ok(()) => "it came back".to_owned(),
             Err(errno) => errno.to_string(),

@@ -7,6 +7,7 @@ mod corrupt;
 mod crash;
 mod debug;
 mod debugfs;
+mod demo;
 mod driver;
 mod faults;
 mod hostile;
@@ -15,6 +16,8 @@ mod in_scratch;
 mod interop;
 pub mod ioctls;
 mod kselftest;
+mod luoctl;
+mod luod;
 mod many;
 pub mod memfd;
 mod negotiate;
@@ -41,6 +44,7 @@ pub fn helper(role: &str) -> ! {
         "open-device" => std::process::exit(ioctls::open_device()),
         "agent-out" => agent_killed::outgoing(),
         "agent-busy" => agent_killed::busy(),
+        "luod-with-fds" => luod::with_fds(),
         "racer" => race::racer(),
         "agent-in" => agent_killed::incoming(),
         other => Err(anyhow::anyhow!("there is no role {other}")),
@@ -67,6 +71,11 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("systemd") => systemd::play(cmdline),
         Some("agent-killed") => agent_killed::play(cmdline),
         Some("race") => race::play(cmdline),
+        Some("luod") => luod::play(cmdline),
+        Some("luod-killed") => luod::killed::play(cmdline),
+        Some("luod-load") => luod::many_clients(),
+        Some("luoctl") => luoctl::play(cmdline),
+        Some("demo") => demo::play(cmdline),
         Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
         Some("driver") => driver::play(cmdline),

@@ -217,7 +217,7 @@ fn show(plan: &Plan, generation: u64, when: &str, state: &str, sessions: &[Strin
 }
 
 /// Writes the region in the first generation; in the others checks that it still is what and where it was.
-fn region(generation: u64) -> Result<()> {
+pub fn region(generation: u64) -> Result<()> {
     let (start, bytes) = physical::reserved_region(REGION)?;
     let memory = physical::memory()?;
     let mut words = vec![0u64; usize::try_from(bytes)? / 8];
