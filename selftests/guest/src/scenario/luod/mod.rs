@@ -253,7 +253,10 @@ fn status() -> Result<()> {
     event::check(
         "a command that is none has exit code 2",
         unknown.status.code() == Some(2),
-        String::from_utf8_lossy(&unknown.stderr),
+        String::from_utf8_lossy(&unknown.stderr)
+            .lines()
+            .next()
+            .unwrap_or_default(),
     );
     let absent = Command::new("/bin/luoctl")
         .args(["finish", "none"])
