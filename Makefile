@@ -6,9 +6,10 @@ export LINUX KVM KASAN
 
 cargo := $(if $(shell command -v cargo),cargo,@echo "cargo is not installed; install a Rust toolchain (package cargo, or rustup) and run it again" >&2; exit 1;:)
 tree := $(cargo) run --release -q -p kernel-tree --
+packaging := $(cargo) run --release -q -p packaging --
 runner := $(cargo) run --release -q -p runner --
 
-.PHONY: help demo test bench interop check docs kernel integrate unintegrate setup soak fuzz clean distclean
+.PHONY: help demo test bench interop install deb check docs kernel integrate unintegrate setup soak fuzz clean distclean
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
@@ -20,6 +21,8 @@ help:
 	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"
 	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
 	@echo "                        put our code into a Linux 7.3 tree, take it out again"
+	@echo "make install PREFIX=dir installs luod and luoctl, /usr/local unless said; DESTDIR for packagers"
+	@echo "make deb                makes a Debian package of them"
 	@echo "make setup              only install the packages and get the source"
 	@echo "make soak               flips every bit of a handover's metadata on the simulated machine; minutes"
 	@echo "make fuzz MINUTES=n     fuzzes what reads a handover, 10 minutes unless said"
@@ -28,6 +31,12 @@ help:
 
 demo test bench interop:
 	$(runner) $@
+
+install:
+	$(packaging) install $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(DESTDIR),--destdir "$(DESTDIR)")
+
+deb:
+	$(packaging) deb
 
 check docs setup:
 	$(tree) $@

@@ -201,6 +201,12 @@ pub const ALL: &[Scenario] = &[
         play: agent::clients,
     },
     Scenario {
+        name: "deb",
+        about: "the Debian package of luod and luoctl, installed and started",
+        kernels: &[Ours],
+        play: agent::deb,
+    },
+    Scenario {
         name: "luoctl",
         about: "a file of 512 MiB through luoctl, and each example of its manual",
         kernels: &[Ours],

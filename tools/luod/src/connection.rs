@@ -9,8 +9,10 @@ use std::os::unix::net::UnixStream;
 
 /// Bytes that wait for a client that does not read; one answer may be longer.
 const MAX_WAITING: usize = 64 << 10;
-/// Sessions that wait for it are few: each is a descriptor.
-const MAX_ANSWERS: usize = 64;
+/// The same for root: who drives an update may hear of thousands of clients at once.
+const MAX_WAITING_ROOT: usize = 4 << 20;
+/// Sessions that wait: each is a descriptor.
+const MAX_SESSIONS: usize = 64;
 /// Lines a client can send at once, and then in a second.
 const BURST: u64 = 200;
 const LINES_A_SECOND: u64 = 100;
@@ -27,6 +29,7 @@ pub(crate) struct Connection<S> {
     lines: Lines,
     out: VecDeque<Waiting<S>>,
     waiting: usize,
+    most_waiting: usize,
     /// Lines it may still send, in thousandths.
     allowance: u64,
     refilled: u64,
@@ -55,12 +58,13 @@ fn bad(code: Code, message: &str) -> End {
 }
 
 impl<S: AsFd> Connection<S> {
-    pub(crate) fn new(socket: UnixStream, now: u64) -> Self {
+    pub(crate) fn new(socket: UnixStream, root: bool, now: u64) -> Self {
         Self {
             socket,
             lines: Lines::new(MAX_REQUEST),
             out: VecDeque::new(),
             waiting: 0,
+            most_waiting: if root { MAX_WAITING_ROOT } else { MAX_WAITING },
             allowance: BURST * 1000,
             refilled: now,
             watched_for_writing: false,
@@ -107,7 +111,11 @@ impl<S: AsFd> Connection<S> {
 
     /// Takes an answer to be sent.
     pub(crate) fn queue(&mut self, answer: &Answer, session: Option<S>) -> Result<(), End> {
-        if !self.out.is_empty() && (self.waiting > MAX_WAITING || self.out.len() >= MAX_ANSWERS) {
+        let sessions = || {
+            let with = self.out.iter().filter(|waiting| waiting.session.is_some());
+            with.count()
+        };
+        if self.waiting > self.most_waiting || (session.is_some() && sessions() >= MAX_SESSIONS) {
             return Err(End::Gone);
         }
         let bytes = encode(answer);

@@ -198,7 +198,7 @@ where
         self.next += 1;
         let data = epoll::EventData::new_u64(token);
         epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)?;
-        let connection = Connection::new(socket, self.now());
+        let connection = Connection::new(socket, peer.uid == 0, self.now());
         self.connections.insert(token, (connection, peer));
         self.machine.connected(Conn(token), peer);
         Ok(())

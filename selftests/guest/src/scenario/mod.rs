@@ -5,6 +5,7 @@ pub mod agent_killed;
 mod boot;
 mod corrupt;
 mod crash;
+mod deb;
 mod debug;
 mod debugfs;
 mod demo;
@@ -75,6 +76,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("luod-killed") => luod::killed::play(cmdline),
         Some("luod-load") => luod::many_clients(),
         Some("luoctl") => luoctl::play(cmdline),
+        Some("deb") => deb::play(),
         Some("demo") => demo::play(cmdline),
         Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),

@@ -3,7 +3,7 @@
 
 use super::{run, Played};
 use crate::check::Check;
-use crate::lab::{Lab, Which};
+use crate::lab::{cargo, Lab, Which};
 use crate::machine::Machine;
 use crate::outcome::Outcome;
 use anyhow::{Context, Result};
@@ -139,4 +139,29 @@ pub fn luoctl(lab: &Lab, name: &str) -> Result<Played> {
         .file("tests/examples", list)
         .file("bin/busybox", Path::new("/bin/busybox"));
     Ok(run(lab, &with_tools(lab, machine))?.0)
+}
+
+pub fn deb(lab: &Lab, name: &str) -> Result<Played> {
+    let folder = lab.folder(name)?;
+    let mut make = cargo();
+    make.args([
+        "run",
+        "--release",
+        "-q",
+        "-p",
+        "packaging",
+        "--",
+        "deb",
+        "--out",
+    ])
+    .arg(&folder);
+    lab.steps.run("making the Debian package", &mut make)?;
+    let package = std::fs::read_dir(&folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("no package was made")?;
+    let machine = Machine::new(name, "deb", Ours, &[])
+        .file("tests/luod.deb", package)
+        .file("bin/busybox", Path::new("/bin/busybox"));
+    Ok(run(lab, &machine)?.0)
 }

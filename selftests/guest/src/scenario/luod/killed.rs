@@ -155,7 +155,12 @@ fn killed_at(last: usize, stores: bool) -> Result<Vec<String>> {
     }
     // What a service does then.
     drop(slow);
-    let Parts { memory, .. } = parts;
+    let Parts {
+        service,
+        driver,
+        memory,
+    } = parts;
+    drop((service, driver));
     let left = sessions("outgoing")?;
     let kept = |name: &str| left.iter().any(|other| other == name);
     match stores && last >= READY {
