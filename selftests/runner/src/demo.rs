@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The demo: one live update of 256 MiB and a `reserve_mem` region from our kernel to our kernel, told as it happens.
+//! The demo: one live update with luoctl of 256 MiB and a `reserve_mem` region, from our kernel to our kernel, told as it happens.
 
 use crate::check;
 use crate::lab::{Lab, Which};
@@ -64,7 +64,7 @@ fn tell(event: &Event) {
             event.text("release")
         ),
         ("phase", "fill", _) => format!(
-            "A memfd of {MIB} MiB is written, a pattern on each of its {pages} pages ({:.2} s).",
+            "A file of {MIB} MiB is written, a pattern on each of its {pages} pages ({:.2} s).",
             seconds(event)
         ),
         ("value", "region start", 0) => format!(
@@ -72,18 +72,14 @@ fn tell(event: &Event) {
             event.number("value")
         ),
         ("phase", "preserve", _) => format!(
-            "The memfd is preserved: {MIB} MiB, {pages} pages ({:.3} s).",
+            "luoctl preserve: the file is copied into a session, with a checksum; the file itself is removed ({:.2} s).",
             seconds(event)
         ),
-        ("value", "metadata bytes", _) => format!(
-            "The description of it for the next kernel takes {} KiB.",
-            event.number("value") / 1024
-        ),
-        ("phase", "load", _) => format!("The next kernel is loaded ({:.2} s).", seconds(event)),
-        ("kexec", _, _) => "kexec: this kernel hands over and jumps.".to_owned(),
+        ("phase", "load", _) => format!("luoctl load: the next kernel is in its place ({:.2} s).", seconds(event)),
+        ("kexec", _, _) => "luoctl update: this kernel hands over and jumps.".to_owned(),
         ("phase", "retrieve", _) => {
             format!(
-                "The memfd is retrieved from its session ({:.3} s).",
+                "luoctl retrieve: the file is back, and its checksum is right ({:.2} s).",
                 seconds(event)
             )
         }
@@ -91,7 +87,7 @@ fn tell(event: &Event) {
             "Each of its {pages} pages is read ({:.2} s).",
             seconds(event)
         ),
-        ("intact", _, _) if event.ok("ok") => "Every page of the memfd is what it was.".to_owned(),
+        ("intact", _, _) if event.ok("ok") => "Every page of the file is what it was.".to_owned(),
         ("region", _, _) if event.ok("ok") => {
             "The reserve_mem region is what and where it was.".to_owned()
         }

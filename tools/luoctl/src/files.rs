@@ -9,13 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use liveupdate_uapi::{CreateSessionError, RetrieveSessionError, RetrievedSession};
 use rustix::fs::{fcntl_add_seals, memfd_create, MemfdFlags, SealFlags};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use twox_hash::XxHash3_128;
 
 /// What is read and written at a time. Pieces of zeros stay holes.
 const PIECE: usize = 1 << 20;
@@ -46,7 +46,7 @@ pub fn preserve(report: &Report, name: &str, paths: &[PathBuf], foreground: bool
     for ((file_name, file, path), token) in sources.into_iter().zip(TOKEN + 1..) {
         let data = file.metadata()?;
         let memfd = File::from(memfd_create("luoctl", MemfdFlags::CLOEXEC)?);
-        let sha256 = copy(&file, &memfd, data.len(), &bar)
+        let xxh3 = copy(&file, &memfd, data.len(), &bar)
             .with_context(|| format!("cannot read {}", path.display()))?;
         session
             .preserve(&memfd, token)
@@ -56,7 +56,7 @@ pub fn preserve(report: &Report, name: &str, paths: &[PathBuf], foreground: bool
             name: file_name,
             size: data.len(),
             mode: data.permissions().mode() & 0o7777,
-            sha256,
+            xxh3,
         });
     }
     bar.finish_and_clear();
@@ -115,7 +115,7 @@ fn progress(report: &Report, bytes: u64) -> ProgressBar {
 fn copy(mut from: &File, to: &File, bytes: u64, bar: &ProgressBar) -> Result<String> {
     to.set_len(bytes).context("not enough memory or space")?;
     let mut piece = vec![0; PIECE];
-    let mut sum = Sha256::new();
+    let mut sum = XxHash3_128::new();
     let mut at = 0;
     while at < bytes {
         let most = usize::try_from(bytes - at).unwrap_or(PIECE).min(PIECE);
@@ -125,7 +125,7 @@ fn copy(mut from: &File, to: &File, bytes: u64, bar: &ProgressBar) -> Result<Str
             "it has become shorter; {at} of {bytes} bytes were there"
         );
         let got = piece.get(..count).unwrap_or_default();
-        sum.update(got);
+        sum.write(got);
         let mut place = at;
         for part in got.chunks(HOLE) {
             if part.iter().any(|byte| *byte != 0) {
@@ -138,11 +138,7 @@ fn copy(mut from: &File, to: &File, bytes: u64, bar: &ProgressBar) -> Result<Str
     }
     let more = from.read(piece.get_mut(..1).unwrap_or_default())?;
     ensure!(more == 0, "it has become longer while it was read");
-    Ok(hex(&sum.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{:032x}", sum.finish_128()))
 }
 
 /// A memfd that nobody can change.
@@ -264,11 +260,11 @@ fn write_one(
         .open(path)
         .context("cannot make the file; one that exists is not overwritten")?;
     written.0.push(path.to_owned());
-    let sha256 = copy(&memfd, &file, entry.size, bar)?;
+    let xxh3 = copy(&memfd, &file, entry.size, bar)?;
     ensure!(
-        sha256 == entry.sha256,
-        "it arrived damaged: its checksum is {sha256}, and was {}",
-        entry.sha256
+        xxh3 == entry.xxh3,
+        "it arrived damaged: its checksum is {xxh3}, and was {}",
+        entry.xxh3
     );
     file.set_permissions(fs::Permissions::from_mode(entry.mode & 0o7777))?;
     file.sync_all()?;
@@ -316,7 +312,7 @@ mod tests {
         (&to).rewind().expect("rewound");
         (&to).read_to_end(&mut back).expect("read");
         assert!(back == bytes);
-        assert_eq!(sum, hex(&Sha256::digest(&bytes)));
+        assert_eq!(sum, format!("{:032x}", XxHash3_128::oneshot(&bytes)));
         use std::os::unix::fs::MetadataExt;
         let blocks = to.metadata().expect("metadata").blocks();
         assert!(blocks * 512 < PIECE as u64, "{blocks} blocks");

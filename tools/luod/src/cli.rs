@@ -29,6 +29,6 @@ Files:
   /run/luod/liveupdate.sock  where clients connect; for root and members of the group luod
   /run/luod/record           what has arrived and is not finished
 
-luod needs CAP_SYS_ADMIN for nothing, and root only for /dev/liveupdate. It logs to standard error. With a service manager that \
+luod runs as root, as /dev/liveupdate is root's. It logs to standard error. With a service manager that \
 has a store of descriptors (systemd: FileDescriptorStoreMax=), a restart in the middle of an update loses nothing; without one, \
 the update is called off.";

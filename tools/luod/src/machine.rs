@@ -167,6 +167,8 @@ const STORED_IN: &str = "in/";
 struct Connection {
     peer: Peer,
     ids: BTreeSet<Id>,
+    /// What it has claimed, and may have finished since.
+    claims: BTreeSet<Id>,
 }
 
 /// All that luod knows.
@@ -190,6 +192,10 @@ pub struct Machine<S> {
     /// Claims from before what has arrived was known.
     early: Vec<(Conn, Id)>,
     boot_again: Option<Millis>,
+    /// Not later than the first of all times at which something is to be done.
+    wake: Option<Millis>,
+    /// Somebody who was waited for when that was last looked at.
+    waited_for: Option<Key>,
     now: Millis,
     out: Vec<Output<S>>,
 }
@@ -210,6 +216,8 @@ impl<S: Clone> Machine<S> {
             arrivals_known: false,
             early: Vec::new(),
             boot_again: None,
+            wake: None,
+            waited_for: None,
             now,
             out: vec![Output::Device(Op::Boot)],
         }
@@ -217,6 +225,7 @@ impl<S: Clone> Machine<S> {
 
     /// Takes over what the service manager kept for a luod that is gone. To be called before anything else.
     pub fn restore(&mut self, stored: Vec<(String, S)>) {
+        self.wake_at(self.now);
         for (name, session) in stored {
             let key = |prefix| Key::of_session(name.strip_prefix(prefix)?);
             if name == STORED_RECORD_HELD {
@@ -249,8 +258,12 @@ impl<S: Clone> Machine<S> {
 
     /// Somebody has connected.
     pub fn connected(&mut self, conn: Conn, peer: Peer) {
-        let ids = BTreeSet::new();
-        self.connections.insert(conn, Connection { peer, ids });
+        let connection = Connection {
+            peer,
+            ids: BTreeSet::new(),
+            claims: BTreeSet::new(),
+        };
+        self.connections.insert(conn, connection);
     }
 
     /// A connection is gone, whoever ended it.
@@ -262,7 +275,7 @@ impl<S: Clone> Machine<S> {
             let uid = connection.peer.uid;
             self.leave(&Key { uid, id }, "its connection is gone");
         }
-        self.unclaim(conn);
+        self.unclaim(conn, connection.peer.uid, connection.claims);
         self.driver_gone(conn);
     }
 
@@ -339,14 +352,24 @@ impl<S: Clone> Machine<S> {
     /// What time it is now. To be called before the calls above, and when [`Self::next_tick`] has come.
     pub fn tick(&mut self, now: Millis) {
         self.now = now.max(self.now);
+        if self.wake.is_none_or(|at| at > self.now) {
+            return;
+        }
         self.tick_update();
         self.tick_arrivals();
+        let update = self.next_update_tick();
+        let all = update.into_iter().chain(self.next_arrivals_tick());
+        self.wake = all.min();
+    }
+
+    /// Something is to be done at this time.
+    fn wake_at(&mut self, at: Millis) {
+        self.wake = Some(self.wake.map_or(at, |other| other.min(at)));
     }
 
     /// When [`Self::tick`] will have something to do.
     pub fn next_tick(&self) -> Option<Millis> {
-        let update = self.next_update_tick();
-        update.into_iter().chain(self.next_arrivals_tick()).min()
+        self.wake
     }
 
     /// What luod is doing.

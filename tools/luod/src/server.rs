@@ -40,6 +40,8 @@ pub struct Server<D: Device> {
     next: u64,
     /// Connections to be closed, with the reason.
     dead: Vec<(u64, End)>,
+    /// Connections that were written to since it was last looked at which of them cannot take more.
+    written: Vec<u64>,
     /// Operations that wait, with when they were asked for.
     operations: VecDeque<(Op, Instant)>,
     device_again: Option<Instant>,
@@ -85,6 +87,7 @@ where
             connections: BTreeMap::new(),
             next: FIRST,
             dead: Vec::new(),
+            written: Vec::new(),
             operations: VecDeque::new(),
             device_again: None,
             accept_again: None,
@@ -184,10 +187,12 @@ where
     fn welcome(&mut self, socket: UnixStream) -> io::Result<()> {
         let peer = peer(&socket, self.group)?;
         socket.set_nonblocking(true)?;
-        let of_user = self.connections.values();
-        let of_user = of_user.filter(|(_, other)| other.uid == peer.uid).count();
+        let of_user = || {
+            let all = self.connections.values();
+            all.filter(|(_, other)| other.uid == peer.uid).count()
+        };
         let full = self.connections.len() >= self.config.connections;
-        let many = peer.uid != 0 && of_user >= self.config.connections_per_user;
+        let many = peer.uid != 0 && of_user() >= self.config.connections_per_user;
         if full || many {
             let message = "there are too many connections".to_owned();
             let code = Code::TooMany;
@@ -210,6 +215,7 @@ where
             return;
         };
         if flags.contains(epoll::EventFlags::OUT) {
+            self.written.push(token);
             if let Err(end) = connection.flush() {
                 self.dead.push((token, end));
                 return;
@@ -243,6 +249,7 @@ where
 
     fn queue(&mut self, token: u64, answer: &Answer, session: Option<D::Session>) {
         if let Some((connection, _)) = self.connections.get_mut(&token) {
+            self.written.push(token);
             if let Err(end) = connection.queue(answer, session) {
                 self.dead.push((token, end));
             }
@@ -296,12 +303,15 @@ where
 
     /// Watches for writing those that have something to be written.
     fn watch_for_writing(&mut self) {
-        for (token, (connection, _)) in &mut self.connections {
+        for token in std::mem::take(&mut self.written) {
+            let Some((connection, _)) = self.connections.get_mut(&token) else {
+                continue;
+            };
             let wants = connection.wants_to_write();
             if wants != connection.watched_for_writing {
                 let mut flags = epoll::EventFlags::IN;
                 flags.set(epoll::EventFlags::OUT, wants);
-                let data = epoll::EventData::new_u64(*token);
+                let data = epoll::EventData::new_u64(token);
                 if epoll::modify(&self.epoll, &*connection, data, flags).is_ok() {
                     connection.watched_for_writing = wants;
                 }

@@ -11,6 +11,7 @@ const CONTROL: &str = "\
 Package: luod
 Version: @VERSION@
 Architecture: amd64
+Depends: passwd
 Maintainer: The authors of liveupdate-rs <root@localhost>
 Section: admin
 Priority: optional

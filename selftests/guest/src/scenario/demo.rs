@@ -3,7 +3,7 @@
 
 use super::{luoctl, update};
 use crate::cmdline::Cmdline;
-use crate::{event, initramfs, machine};
+use crate::{event, initramfs};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 use std::fs::{self, File};
@@ -33,10 +33,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     }
     event::phase("fill", || luoctl::make(FILE, bytes))?;
     update::region(generation)?;
-    let before = machine::free_bytes()?;
     event::phase("preserve", || luoctl::run(&["preserve", SESSION, FILE]))?;
-    let taken = before.saturating_sub(machine::free_bytes()?);
-    event::value("metadata bytes", taken.saturating_sub(bytes));
     fs::remove_file(FILE)?;
     drop(initramfs::pack()?);
     let chain = cmdline.chain();

@@ -5,7 +5,8 @@ use super::update::Stage;
 use super::STORED_IN;
 use super::{entries, problem, Conn, Key, Level, Machine, Millis, Op, Output, Unclaimed};
 use crate::device::DeviceError;
-use luo_client::{Answer, Code, Problem};
+use luo_client::{Answer, Code, Id, Problem};
+use std::collections::BTreeSet;
 
 /// How long to wait before the device is asked again what has arrived.
 const BOOT_AGAIN: Millis = 5_000;
@@ -60,12 +61,16 @@ impl<S: Clone> Machine<S> {
                     Level::Warning,
                     format!("what has arrived is not known yet: {error}"),
                 );
-                self.boot_again = Some(self.now.saturating_add(BOOT_AGAIN));
+                let again = self.now.saturating_add(BOOT_AGAIN);
+                self.boot_again = Some(again);
+                self.wake_at(again);
                 return;
             }
         };
         self.arrivals_known = arrivals.known;
-        let until = Some(self.now.saturating_add(self.rules.claim_limit));
+        let until = self.now.saturating_add(self.rules.claim_limit);
+        self.wake_at(until);
+        let until = Some(until);
         for (key, complete) in arrivals.sessions {
             if self.arrived.contains_key(&key) {
                 // Claimed before luod was restarted.
@@ -115,6 +120,22 @@ impl<S: Clone> Machine<S> {
     }
 
     pub(super) fn claim(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
+        let id = key.id.clone();
+        if let Some(connection) = self.connections.get(&conn) {
+            let most = self.rules.ids_per_connection;
+            if connection.claims.len() >= most && !connection.claims.contains(&id) {
+                let text = "a connection cannot claim more ids";
+                return Err(problem(Code::TooMany, text));
+            }
+        }
+        self.look_for(conn, key)?;
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.claims.insert(id);
+        }
+        Ok(())
+    }
+
+    fn look_for(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
         let nothing = || {
             problem(
                 Code::NothingToClaim,
@@ -182,6 +203,7 @@ impl<S: Clone> Machine<S> {
         let error = match result {
             Ok(session) => {
                 let there = self.connections.contains_key(&conn);
+                let until = self.now.saturating_add(self.rules.claim_limit);
                 let by = there.then_some(conn);
                 arrived.state = Arrivedness::Held {
                     session: session.clone(),
@@ -189,8 +211,9 @@ impl<S: Clone> Machine<S> {
                 };
                 arrived.until = match there {
                     true => None,
-                    false => Some(self.now.saturating_add(self.rules.claim_limit)),
+                    false => Some(until),
                 };
+                self.wake_at(until);
                 self.out.push(Output::Store {
                     name: stored(&key),
                     session: session.clone(),
@@ -203,6 +226,9 @@ impl<S: Clone> Machine<S> {
             }
             Err(error) => error,
         };
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.claims.remove(&key.id);
+        }
         let code = match &error {
             DeviceError::Unknown => Code::NothingToClaim,
             DeviceError::Damaged => Code::Damaged,
@@ -234,6 +260,9 @@ impl<S: Clone> Machine<S> {
             }
         }
         self.forget(&key);
+        if let Some(connection) = self.connections.get_mut(&conn) {
+            connection.claims.remove(&key.id);
+        }
         self.log(Level::Info, format!("{} is finished", key.session()));
         self.send(conn, Answer::Ok { id: key.id });
         Ok(())
@@ -260,7 +289,9 @@ impl<S: Clone> Machine<S> {
             }
             Err(error) => {
                 // It is tried again when its time comes again.
-                arrived.until = Some(self.now.saturating_add(self.rules.claim_limit));
+                let until = self.now.saturating_add(self.rules.claim_limit);
+                arrived.until = Some(until);
+                self.wake_at(until);
                 let text = format!("{} cannot be finished: {error}", key.session());
                 self.log(Level::Warning, text);
             }
@@ -268,14 +299,18 @@ impl<S: Clone> Machine<S> {
     }
 
     /// A connection is gone: what it had claimed and not finished can be claimed again.
-    pub(super) fn unclaim(&mut self, conn: Conn) {
+    pub(super) fn unclaim(&mut self, conn: Conn, uid: u32, claims: BTreeSet<Id>) {
         self.early.retain(|(other, _)| *other != conn);
         let until = self.now.saturating_add(self.rules.claim_limit);
-        for arrived in self.arrived.values_mut() {
+        for id in claims {
+            let Some(arrived) = self.arrived.get_mut(&Key { uid, id }) else {
+                continue;
+            };
             if let Arrivedness::Held { by, .. } = &mut arrived.state {
                 if *by == Some(conn) {
                     *by = None;
                     arrived.until = Some(until);
+                    self.wake_at(until);
                 }
             }
         }

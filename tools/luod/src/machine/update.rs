@@ -89,11 +89,10 @@ fn stored(key: &Key) -> String {
 
 impl<S: Clone> Machine<S> {
     pub(super) fn subscribe(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
-        let of_user = self
-            .subs
-            .keys()
-            .filter(|other| other.uid == key.uid)
-            .count();
+        let of_user = || {
+            let same = self.subs.keys().filter(|other| other.uid == key.uid);
+            same.count()
+        };
         let known = self.subs.get(&key);
         if known.is_some_and(|sub| sub.conn.is_some_and(|other| other != conn)) {
             let text = format!("another connection has the id {}", key.id);
@@ -101,7 +100,7 @@ impl<S: Clone> Machine<S> {
         }
         if known.is_none() {
             let most = self.rules.subscriptions_per_user;
-            if self.subs.len() >= self.rules.subscriptions || (key.uid != 0 && of_user >= most) {
+            if self.subs.len() >= self.rules.subscriptions || (key.uid != 0 && of_user() >= most) {
                 return Err(problem(Code::TooMany, "there are too many subscriptions"));
             }
         }
@@ -232,6 +231,7 @@ impl<S: Clone> Machine<S> {
         let keys: Vec<Key> = self.subs.keys().cloned().collect();
         let clients = keys.len() as u64;
         self.log(Level::Info, format!("an update: asking {clients} clients"));
+        self.wake_at(self.now.saturating_add(deadline));
         self.send(driver, Answer::Preparing { clients });
         for key in keys {
             let ready = self
@@ -257,6 +257,7 @@ impl<S: Clone> Machine<S> {
         };
         if busy {
             sub.share = Share::Again(again);
+            self.wake_at(again);
             return;
         }
         sub.share = Share::Creating;
@@ -287,7 +288,10 @@ impl<S: Clone> Machine<S> {
                 };
                 self.send_session(conn, answer, session);
             }
-            (Err(DeviceError::Exists), Some(_)) => sub.share = Share::Again(again),
+            (Err(DeviceError::Exists), Some(_)) => {
+                sub.share = Share::Again(again);
+                self.wake_at(again);
+            }
             (result, _) => {
                 let why = match result {
                     Ok(_) => "its connection is gone".to_owned(),
@@ -397,10 +401,19 @@ impl<S: Clone> Machine<S> {
         let Stage::Preparing { driver, .. } = self.stage else {
             return;
         };
-        if self.subs.values().any(|sub| sub.share.is_pending()) {
+        // Looking at all of them each time one answers would take long: it goes on where it was.
+        let pending = |(_, sub): &(&Key, &Sub<S>)| sub.share.is_pending();
+        let later = match &self.waited_for {
+            Some(key) => self.subs.range(key..).find(pending),
+            None => None,
+        };
+        let waited_for = later.or_else(|| self.subs.iter().find(pending));
+        self.waited_for = waited_for.map(|(key, _)| key.clone());
+        if self.waited_for.is_some() {
             return;
         }
         let until = self.now.saturating_add(self.rules.driver_limit);
+        self.wake_at(until);
         self.stage = Stage::Prepared { driver, until };
         let answer = Answer::Prepared {
             ready: self.ready_count(),
@@ -462,6 +475,7 @@ impl<S: Clone> Machine<S> {
                     name: name.to_owned(),
                     session: record.clone(),
                 });
+                self.wake_at(self.now.saturating_add(self.rules.driver_limit));
                 self.stage = Stage::Frozen {
                     driver: Some(driver),
                     hold,
