@@ -11,6 +11,8 @@ pub mod cli;
 pub mod config;
 mod connection;
 pub mod device;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 pub mod machine;
 pub mod peer;

@@ -121,7 +121,10 @@ pub fn killed(lab: &Lab, name: &str) -> Result<Played> {
 }
 
 pub fn clients(lab: &Lab, name: &str) -> Result<Played> {
-    let machine = Machine::new(name, "luod-load", Ours, &[]);
+    let mut machine = Machine::new(name, "luod-load", Ours, &[]);
+    // Processor time is then a count of instructions: a nanosecond each.
+    machine.icount = true;
+    machine.cpus = 1;
     Ok(run(lab, &with_tools(lab, machine))?.0)
 }
 
