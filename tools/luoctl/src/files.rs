@@ -126,19 +126,34 @@ fn copy(mut from: &File, to: &File, bytes: u64, bar: &ProgressBar) -> Result<Str
         );
         let got = piece.get(..count).unwrap_or_default();
         sum.write(got);
-        let mut place = at;
-        for part in got.chunks(HOLE) {
-            if part.iter().any(|byte| *byte != 0) {
-                to.write_all_at(part, place).context("cannot write")?;
-            }
-            place += part.len() as u64;
+        for (start, part) in without_holes(got) {
+            to.write_all_at(part, at + start as u64)
+                .context("cannot write")?;
         }
-        at = place;
+        at += count as u64;
         bar.inc(count as u64);
     }
     let more = from.read(piece.get_mut(..1).unwrap_or_default())?;
     ensure!(more == 0, "it has become longer while it was read");
     Ok(format!("{:032x}", sum.finish_128()))
+}
+
+/// The parts that are to be written, each as long as it can be, and where they begin.
+fn without_holes(piece: &[u8]) -> Vec<(usize, &[u8])> {
+    let zeros = [0; HOLE];
+    let mut parts = Vec::new();
+    let mut start = None;
+    for (at, block) in (0..).step_by(HOLE).zip(piece.chunks(HOLE)) {
+        let hole = zeros.starts_with(block);
+        if hole {
+            let begun = start.take();
+            parts.extend(begun.and_then(|begun| Some((begun, piece.get(begun..at)?))));
+        } else {
+            start.get_or_insert(at);
+        }
+    }
+    parts.extend(start.and_then(|begun| Some((begun, piece.get(begun..)?))));
+    parts
 }
 
 /// A memfd that nobody can change.
