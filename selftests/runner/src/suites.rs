@@ -201,6 +201,12 @@ pub const ALL: &[Scenario] = &[
         play: agent::clients,
     },
     Scenario {
+        name: "luod-time",
+        about: "from luoctl update to the last claim, in instructions: nobody, and three services",
+        kernels: &[Ours],
+        play: agent::time,
+    },
+    Scenario {
         name: "deb",
         about: "the Debian package of luod and luoctl, installed and started",
         kernels: &[Ours],

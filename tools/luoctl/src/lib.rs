@@ -37,7 +37,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Status => status::run(&report, socket),
         Command::Load(load) => load::run(&report, &load),
         Command::Unload => load::unload(&report),
-        Command::List => list::run(&report, socket),
+        Command::List => list::run(&report),
         Command::Preserve {
             session,
             files,

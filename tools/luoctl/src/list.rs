@@ -5,9 +5,8 @@ use crate::report::{size, Report};
 use crate::sysfs;
 use anyhow::Result;
 use serde_json::json;
-use std::path::Path;
 
-pub fn run(report: &Report, _socket: &Path) -> Result<()> {
+pub fn run(report: &Report) -> Result<()> {
     let sessions = sysfs::sessions();
     if report.json() {
         report.tell("", json!({"sessions": sessions}));

@@ -92,7 +92,7 @@ impl Config {
             1,
             100_000,
         )?;
-        range("subscriptions", config.subscriptions as u64, 1, 100_000)?;
+        range("subscriptions", config.subscriptions as u64, 1, 10_000)?;
         range(
             "subscriptions_per_user",
             config.subscriptions_per_user as u64,

@@ -18,6 +18,9 @@ pub use arrivals::Arrivals;
 use arrivals::{Arrived, Arrivedness};
 use update::{Share, Stage, Sub};
 
+/// No list of a status is longer, so that it stays one line.
+const MAX_LISTED: usize = 4_000;
+
 /// Milliseconds since some moment, the same one all the time.
 pub type Millis = u64;
 
@@ -397,9 +400,11 @@ impl<S: Clone> Machine<S> {
             phase: self.phase(),
             connections: self.connections.len() as u64,
             clients: clients
+                .take(MAX_LISTED)
                 .map(|(key, sub)| service(key, sub.share.part()))
                 .collect(),
             arrived: arrived
+                .take(MAX_LISTED)
                 .map(|(key, arrived)| {
                     let waiting = matches!(
                         arrived.state,

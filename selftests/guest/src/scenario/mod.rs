@@ -74,6 +74,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("race") => race::play(cmdline),
         Some("luod") => luod::play(cmdline),
         Some("luod-killed") => luod::killed::play(cmdline),
+        Some("luod-timed") => luod::timed(cmdline),
         Some("luod-load") => luod::many_clients(),
         Some("luoctl") => luoctl::play(cmdline),
         Some("deb") => deb::play(),

@@ -168,3 +168,31 @@ pub fn deb(lab: &Lab, name: &str) -> Result<Played> {
         .file("bin/busybox", Path::new("/bin/busybox"));
     Ok(run(lab, &machine)?.0)
 }
+
+/// Services must not cost much of an update: what they cost is small beside the kexec.
+pub fn time(lab: &Lab, name: &str) -> Result<Played> {
+    let mut machine = Machine::new(name, "luod-timed", Ours, &[Ours, Ours])
+        .file("tests/cache", &lab.programs.cache)
+        .file("tests/counter", counter(lab)?);
+    machine.icount = true;
+    machine.cpus = 1;
+    let (mut played, outcome) = run(lab, &with_tools(lab, machine))?;
+    let took = |generation| {
+        let began = outcome.event(generation, "update")?.number("tsc");
+        let claimed = outcome.event(generation + 1, "last claim")?.number("tsc");
+        claimed.checked_sub(began)
+    };
+    let both = took(0).zip(took(1));
+    played.checks.push(Check::new(
+        "three services add less than a half to the time from luoctl update to the last claim",
+        both.is_some_and(|(empty, services)| services < empty + empty / 2),
+        both.map_or(String::new(), |(empty, services)| {
+            format!(
+                "{} million instructions with nobody, {} million with three services",
+                empty / 1_000_000,
+                services / 1_000_000
+            )
+        }),
+    ));
+    Ok(played)
+}

@@ -106,6 +106,43 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     update(cmdline, services, generation == 0)
 }
 
+/// How long an update takes from `luoctl update` to the last claim: first with nobody, then with three services.
+pub fn timed(cmdline: &Cmdline) -> Result<()> {
+    furnish()?;
+    let generation = cmdline.generation();
+    let _luod = Luod::start(None)?;
+    if generation < 2 {
+        let claimed = Client::connect(SOCKET)?.claim(&id("nobody")?)?;
+        event::send("last claim", json!({}));
+        event::check("nothing has arrived", claimed.is_none(), "");
+    }
+    let services = match generation {
+        0 => None,
+        _ => Some(services()?),
+    };
+    let begin = if generation < 2 {
+        ["cold", "cold", "count 1"]
+    } else {
+        ["warm", "warm", "count 2"]
+    };
+    let mut services = services.into_iter().flatten().collect::<Vec<_>>();
+    for (service, begin) in services.iter_mut().zip(begin) {
+        service.expect(begin, SOON)?;
+    }
+    if generation == 2 {
+        event::send("last claim", json!({}));
+        return Ok(());
+    }
+    for service in &mut services {
+        service.expect("serving", SOON)?;
+    }
+    drop(initramfs::pack()?);
+    let console = fs::File::options().write(true).open("/dev/ttyS0")?;
+    event::send("update", json!({}));
+    let code = luoctl(cmdline, &[])?.stdout(console).status()?;
+    bail!("luoctl came back: {code}")
+}
+
 /// What is left of the update when everybody has claimed.
 fn after() -> Result<()> {
     let left = sessions("incoming")?;
