@@ -109,6 +109,18 @@ impl Steps<'_> {
         Ok(())
     }
 
+    /// luod has what goes along open: without it there is nothing to go to the next kernel for.
+    fn check_luod(&mut self) -> Result<()> {
+        let Some(luod) = &mut self.luod else {
+            return Ok(());
+        };
+        match luod.read(Some(Instant::now())) {
+            Err(Failure::Timeout) => Ok(()),
+            Err(error) => Err(anyhow!("{error}; the update is called off")),
+            Ok(answer) => bail!("luod has changed its mind: {answer:?}"),
+        }
+    }
+
     fn load(&mut self, update: &Update) -> Result<()> {
         let since = Instant::now();
         let Some(kernel) = &update.kernel else {
@@ -247,6 +259,9 @@ impl Steps<'_> {
         }
         let since = Instant::now();
         rustix::fs::sync();
+        // That may have taken long.
+        self.check_stop()?;
+        self.check_luod()?;
         self.phase("kexec", since, "to the next kernel", json!({}));
         // On a serial console the line would be cut off.
         let _ = std::io::stdout().flush();

@@ -25,9 +25,9 @@ pub struct Arguments {
 
 const AFTER: &str = "\
 Files:
-  /etc/luod.toml             what can be set, each with its default and what it means
-  /run/luod/liveupdate.sock  where clients connect; for root and members of the group luod
-  /run/luod/record           what has arrived and is not finished
+  /etc/luod.toml: what can be set
+  /run/luod/liveupdate.sock: where clients connect
+  /run/luod/record: what has arrived and is not finished
 
 luod runs as root, as /dev/liveupdate is root's. It logs to standard error. With a service manager that \
 has a store of descriptors (systemd: FileDescriptorStoreMax=), a restart in the middle of an update loses nothing; without one, \
