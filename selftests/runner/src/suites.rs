@@ -202,7 +202,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "luod-time",
-        about: "from luoctl update to the last claim, in instructions: nobody, and three services",
+        about: "from luoctl update to the last claim, counted in instructions: nobody, and three services",
         kernels: &[Ours],
         play: agent::time,
     },

@@ -188,7 +188,7 @@ pub fn time(lab: &Lab, name: &str) -> Result<Played> {
         both.is_some_and(|(empty, services)| services < empty + empty / 2),
         both.map_or(String::new(), |(empty, services)| {
             format!(
-                "{} million instructions with nobody, {} million with three services",
+                "{} ms of guest time with nobody, {} ms with three services, an instruction a nanosecond",
                 empty / 1_000_000,
                 services / 1_000_000
             )
