@@ -65,7 +65,11 @@ fn boot<D: Device>(device: &mut D) -> Result<Arrivals, DeviceError> {
     // What is not in the record is of somebody who was not part of the update, and held on to a session.
     named.values_mut().for_each(|complete| *complete = false);
     for Entry { uid, id, complete } in catalogue.sessions {
-        named.insert(Key { uid, id }, complete);
+        let key = Key { uid, id };
+        // A note may be older than the end of a session; the kernel knows.
+        if listed.is_none() || named.contains_key(&key) {
+            named.insert(key, complete);
+        }
     }
     Ok(Arrivals {
         sessions: named.into_iter().collect(),

@@ -779,3 +779,27 @@ fn killed_after_each_thing_it_does() {
         assert!(updates >= count, "{updates} updates");
     }
 }
+
+#[test]
+fn a_claim_that_ends_before_luod_has_looked_costs_nobody_anything() {
+    let mut world = World::new(true, true);
+    let after = |step: &Step| matches!(step, Step::Kexec);
+    let steps = update(Vec::new());
+    let jump = steps.iter().position(after).expect("an update jumps");
+    let (before, _) = steps.split_at(jump + 1);
+    before.iter().for_each(|step| world.step(step.clone()));
+    let again = [Step::Connect(0), Step::Claim(0), Step::Work(50)];
+    world.step(Step::Work(50));
+    again.iter().for_each(|step| world.step(step.clone()));
+    // Killed with one session claimed, and the next luod cannot have the device.
+    [Step::Busy(true), Step::Crash, Step::Work(50)].map(|step| world.step(step));
+    again.iter().for_each(|step| world.step(step.clone()));
+    (0..8).for_each(|_| world.step(Step::Hear(0)));
+    [Step::Work(50), Step::Busy(false), Step::Time(2_000)].map(|step| world.step(step));
+    world.step(Step::Work(50));
+    assert!(!world.promised.contains_key(&0));
+    for which in 1..OUTSIDER {
+        assert!(world.promised.contains_key(&which));
+    }
+    world.settle();
+}

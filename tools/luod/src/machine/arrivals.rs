@@ -85,7 +85,6 @@ impl<S: Clone> Machine<S> {
             };
             self.arrived.insert(key, Arrived { state, until });
         }
-        self.note();
         self.stage = match std::mem::replace(&mut self.stage, Stage::Operating) {
             Stage::Starting { held: Some(record) } => {
                 self.orphans_until = None;
@@ -98,6 +97,7 @@ impl<S: Clone> Machine<S> {
             }
             _ => Stage::Operating,
         };
+        self.note();
         for (conn, id) in std::mem::take(&mut self.early) {
             let Some(uid) = self.connections.get(&conn).map(|known| known.peer.uid) else {
                 continue;
@@ -377,8 +377,12 @@ impl<S: Clone> Machine<S> {
         arrived.chain(self.boot_again).min()
     }
 
-    /// Has what is left noted down for a luod after this one.
+    /// Has what is left noted down for a luod after this one. Before this one knows what that is, the note of the luod before it
+    /// stands: it may be the only one that says so.
     fn note(&mut self) {
+        if matches!(self.stage, Stage::Starting { .. }) {
+            return;
+        }
         let keys = self.arrived.iter().map(|(key, arrived)| {
             let complete = !matches!(arrived.state, Arrivedness::Discarding);
             (key, complete)
