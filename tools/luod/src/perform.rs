@@ -29,8 +29,12 @@ pub fn perform<D: Device>(device: &mut D, op: Op) -> Done<D::Session> {
     }
 }
 
-/// Whether it was in vain because somebody else has the device.
-pub fn was_busy<S>(done: &Done<S>) -> bool {
+/// Whether it was in vain because somebody else has the device, or the record of an update that was called off: the service manager
+/// may not have closed yet what it keeps for a luod that is gone.
+pub fn may_pass<S>(done: &Done<S>) -> bool {
+    if matches!(done, Done::Freeze(_, Err(DeviceError::Exists))) {
+        return true;
+    }
     let error = match done {
         Done::Boot(result) => result.as_ref().err(),
         Done::Create(_, _, result) | Done::Retrieve(_, result) | Done::Freeze(_, result) => {

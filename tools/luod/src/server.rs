@@ -6,7 +6,7 @@ use crate::connection::{Connection, End};
 use crate::device::Device;
 use crate::machine::{Conn, Level, Machine, Op, Output, Peer};
 use crate::peer::{group_number, peer};
-use crate::perform::{perform, was_busy};
+use crate::perform::{may_pass, perform};
 use luo_client::{decode, encode, send, Answer, Code, Problem, Request};
 use rustix::buffer::spare_capacity;
 use rustix::event::{epoll, Timespec};
@@ -332,7 +332,7 @@ where
             };
             let again = op.clone();
             let done = perform(&mut self.device, op);
-            if was_busy(&done) && since.elapsed() < self.config.busy_limit() {
+            if may_pass(&done) && since.elapsed() < self.config.busy_limit() {
                 self.operations.push_front((again, since));
                 self.device_again = Some(now + PAUSE);
                 return;

@@ -5,7 +5,7 @@
 use luo_client::{session_name, Answer, Id, Phase, Request};
 use luod::device::{Device, DeviceError};
 use luod::machine::{Conn, Machine, Op, Output, Peer, Rules, Unclaimed};
-use luod::perform::{perform, was_busy};
+use luod::perform::{may_pass, perform};
 use proptest::prelude::*;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -293,7 +293,7 @@ impl World {
             Output::Device(op) => {
                 let again = op.clone();
                 let done = perform(&mut self.fake, op);
-                if was_busy(&done) && !matches!(again, Op::Boot) {
+                if may_pass(&done) && !matches!(again, Op::Boot) {
                     // The server waits for the device; for a while it does so here too.
                     self.todo.push_back(Output::Device(again));
                     return;

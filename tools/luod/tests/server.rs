@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Sessions are empty files. The device is busy as often as it is told.
+/// Sessions are empty files. The device is busy as often as it is told, and the record of a luod before goes with a delay.
 struct Fake {
     busy: Arc<AtomicU64>,
+    old_records: u32,
 }
 
 impl Fake {
@@ -53,6 +54,10 @@ impl Device for Fake {
     }
 
     fn preserve_record(&mut self, _record: &[u8]) -> Result<Rc<OwnedFd>, DeviceError> {
+        if let Some(left) = self.old_records.checked_sub(1) {
+            self.old_records = left;
+            return Err(DeviceError::Exists);
+        }
         self.session()
     }
 
@@ -101,7 +106,10 @@ impl Host {
                 connections_per_user: 200,
                 ..Config::default()
             };
-            let device = Fake { busy: device_busy };
+            let device = Fake {
+                busy: device_busy,
+                old_records: 3,
+            };
             let server = Server::new(device, config, listener, told, Vec::new());
             server.and_then(|mut server| server.run()).expect("it runs");
         });
