@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! luoctl's command line, from which its man pages and completions are made too. The examples in it are run by a test.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use liveupdate_uapi::Name;
 use std::path::PathBuf;
 
@@ -41,8 +41,8 @@ Examples:
     Status,
     /// Load the kernel that the next update goes to
     ///
-    /// Before loading, it is checked that the image is one, that it and the initramfs fit into this kernel's scratch areas, and
-    /// that the command line turns live update on. What has to be changed is said.
+    /// Before loading, it is checked that the image is one, that it and the initramfs fit into this kernel's scratch areas, that
+    /// it reads what this kernel writes, and that the command line turns live update on. What has to be changed is said.
     #[command(after_long_help = "\
 Examples:
   luoctl load /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline
@@ -145,12 +145,53 @@ Examples:
   luoctl update /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline --dry-run
   luoctl update /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline")]
     Update(Update),
+    /// Say which formats a kernel reads and writes: the one that runs, or that of an image
+    #[command(after_long_help = "\
+Examples:
+  luoctl formats
+  luoctl formats /boot/vmlinuz --json")]
+    Formats {
+        /// A kernel's image, of any kind; without one, the kernel that runs
+        #[arg(value_name = "IMAGE")]
+        image: Option<PathBuf>,
+        /// What an image without a catalogue and of an unknown release is taken for
+        #[arg(long, value_name = "WHAT")]
+        unknown: Option<Unknown>,
+    },
+    /// Say whether one kernel can update to another, and which versions of the formats would be written
+    ///
+    /// Nothing is loaded. The exit code is 1 if it cannot be, and why not is said.
+    #[command(after_long_help = "\
+Examples:
+  luoctl check /boot/vmlinuz --cmdline \"kho=on liveupdate=on\"
+  luoctl check /boot/vmlinuz /boot/vmlinuz --without memfd")]
+    Check {
+        /// The kernel to update from, if it is not the one that runs, and the one to update to
+        #[arg(required = true, num_args = 1..=2, value_name = "KERNEL")]
+        kernels: Vec<PathBuf>,
+        /// The new kernel's command line
+        #[arg(long, value_name = "TEXT")]
+        cmdline: Option<String>,
+        /// A format of which nothing will be preserved; can be given again
+        #[arg(long, value_name = "FORMAT")]
+        without: Vec<String>,
+        /// What an image without a catalogue and of an unknown release is taken for
+        #[arg(long, value_name = "WHAT")]
+        unknown: Option<Unknown>,
+    },
     /// Keep a session open
     #[command(hide = true)]
     Hold {
         /// Name of the session, for who looks at the list of processes
         session: String,
     },
+}
+
+/// What an image that says nothing of itself is taken for.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Unknown {
+    /// It reads and writes what mainline 7.2 and 7.3 do
+    Mainline,
 }
 
 /// What to load.

@@ -7,6 +7,7 @@ pub mod cli;
 mod command_line;
 mod device;
 mod files;
+mod formats;
 mod hold;
 mod image;
 mod list;
@@ -25,15 +26,15 @@ use report::Report;
 /// What went wrong, and what to do about it; ends the program with exit code 1.
 pub type Result<T> = anyhow::Result<T>;
 
-/// Does what the command line says.
+/// Does what the command line says. The result of a check is the value; the rest is done, or is an error.
 ///
 /// # Errors
 ///
 /// It could not be done; nothing is half done, or the error says what is.
-pub fn run(arguments: Arguments) -> Result<()> {
+pub fn run(arguments: Arguments) -> Result<bool> {
     let report = Report::new(arguments.json);
     let socket = &arguments.socket;
-    match arguments.command {
+    let done = match arguments.command {
         Command::Status => status::run(&report, socket),
         Command::Load(load) => load::run(&report, &load),
         Command::Unload => load::unload(&report),
@@ -52,6 +53,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Command::Finish { session } => files::finish(&report, &session),
         Command::Discard { session } => files::discard(&report, &session),
         Command::Update(update) => update::run(&report, socket, &update),
+        Command::Formats { image, unknown } => {
+            formats::run(&report, image.as_deref(), unknown.is_some())
+        }
+        Command::Check {
+            kernels,
+            cmdline,
+            without,
+            unknown,
+        } => {
+            let (cmdline, unknown) = (cmdline.as_deref(), unknown.is_some());
+            return formats::judge(&report, &kernels, cmdline, &without, unknown);
+        }
         Command::Hold { .. } => hold::hold(),
-    }
+    };
+    done.map(|()| true)
 }

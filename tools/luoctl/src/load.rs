@@ -3,7 +3,7 @@
 
 use crate::cli::{Load, LoadOptions};
 use crate::report::{size, Report};
-use crate::{command_line, image, sys, sysfs};
+use crate::{command_line, formats, image, sys, sysfs};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 use std::fs::File;
@@ -48,7 +48,11 @@ pub fn load_kernel(report: &Report, kernel: &Path, options: &LoadOptions) -> Res
         (None, true) => command_line::of_this_kernel().context("cannot read /proc/cmdline")?,
         (None, false) => bail!("say which command line: --reuse-cmdline, or --cmdline TEXT"),
     };
-    let mut faults = command_line::faults(&cmdline);
+    let outlook = formats::outlook(kernel, &cmdline);
+    for remark in &outlook.remarks {
+        report.remark(remark);
+    }
+    let mut faults = outlook.faults;
     if let Some("0") = sysfs::value("enabled").as_deref() {
         faults.push("live update is off in this kernel (kho=on liveupdate=on turns it on)".into());
     }
@@ -93,6 +97,12 @@ fn scratch_faults(areas: &[u64], kernel: u64, initrd: u64) -> Option<String> {
 }
 
 fn explain(error: &std::io::Error) -> anyhow::Error {
+    let said = sysfs::value("last_error").filter(|text| !text.is_empty());
+    if let (Some(libc::EPROTONOSUPPORT), Some(said)) = (error.raw_os_error(), said) {
+        return anyhow::anyhow!(
+            "the kernel refused to load it, as the update would not work: {said}"
+        );
+    }
     let advice = match error.raw_os_error() {
         Some(libc::EPERM) => {
             "run luoctl as root; if you did, kexec is disabled (sysctl kernel.kexec_load_disabled)"

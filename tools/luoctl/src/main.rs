@@ -8,7 +8,8 @@ fn main() -> ExitCode {
     let arguments = luoctl::cli::Arguments::parse();
     let json = arguments.json;
     match luoctl::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             if json {
                 println!("{}", serde_json::json!({"error": format!("{error:#}")}));

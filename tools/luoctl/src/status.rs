@@ -2,7 +2,7 @@
 //! How things are: the kernel's view, and luod's.
 
 use crate::report::{size, Report};
-use crate::sysfs;
+use crate::{formats, sysfs};
 use anyhow::Result;
 use luo_client::{Answer, Client, Request, Status};
 use serde_json::json;
@@ -31,6 +31,7 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
     let enabled = value("enabled").map_or(device, |text| text == "1");
     let sessions = sysfs::sessions();
     let loaded = sysfs::kexec_loaded();
+    let image = value("loaded_image").map(|text| formats::loaded(&text));
     let scratch = sysfs::scratch();
     let luod = of_luod(socket);
     if report.json() {
@@ -43,6 +44,7 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
                 "previous_release": value("previous_release"),
                 "last_error": value("last_error"),
                 "kexec_loaded": loaded,
+                "loaded_image": image.map(|(_, object)| object),
                 "scratch": scratch,
                 "sessions": sessions,
                 "luod": luod.as_ref().ok(),
@@ -75,7 +77,11 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
     }
     line(
         "next kernel",
-        if loaded { "loaded" } else { "none is loaded" }.into(),
+        match image {
+            Some((said, _)) => said,
+            None if loaded => "loaded".into(),
+            None => "none is loaded".into(),
+        },
     );
     if let Some(areas) = scratch {
         let areas: Vec<String> = areas.into_iter().map(size).collect();

@@ -67,6 +67,56 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     examples(cmdline)
 }
 
+/// What an update would do is said before anything is loaded, and an image that will not do is not.
+fn judged() -> Result<()> {
+    fs::write("/tmp/not-a-kernel", [7; 4096])?;
+    for (why, arguments, code, says) in [
+        (
+            "a command line without live update",
+            &["check", "/boot/vmlinuz", "--cmdline", "kho=on"][..],
+            1,
+            "liveupdate=on",
+        ),
+        (
+            "no kernel",
+            &["check", "/tmp/not-a-kernel"],
+            1,
+            "not-a-kernel",
+        ),
+        (
+            "too many kernels",
+            &["check", "a", "b", "c"],
+            2,
+            "unexpected",
+        ),
+        ("no file", &["formats", "/tmp/none"], 1, "/tmp/none"),
+        (
+            "to load with a command line without live update",
+            &[
+                "load",
+                "/boot/vmlinuz",
+                "--cmdline",
+                "liveupdate=on kho=off",
+            ],
+            1,
+            "kho=on",
+        ),
+        ("the running kernel's formats", &["formats"], 0, "memfd"),
+        ("no image is loaded", &["status"], 0, "none is loaded"),
+    ] {
+        let output = Command::new("/bin/luoctl").args(arguments).output()?;
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        let passed = output.status.code() == Some(code) && text.contains(says);
+        event::check(
+            &format!("luoctl judges: {why}"),
+            passed,
+            if passed { String::new() } else { text },
+        );
+    }
+    Ok(())
+}
+
 fn before(bytes: u64) -> Result<()> {
     make(FILE, bytes)?;
     event::phase("preserve", || run(&["preserve", "large", FILE]))?;
@@ -120,6 +170,9 @@ fn examples(cmdline: &Cmdline) -> Result<()> {
         std::os::unix::fs::symlink(format!("/boot/{next}"), "/boot/vmlinuz")?;
     }
     std::os::unix::fs::symlink("/bin/busybox", "/bin/sh")?;
+    if !updated {
+        judged()?;
+    }
     let list = fs::read_to_string("/tests/examples").context("no examples were packed")?;
     let mut jump = None;
     let mut count = 0;
