@@ -4,6 +4,7 @@
 mod agent;
 mod boots;
 mod formats;
+mod guide;
 mod host;
 pub mod hostile;
 mod hostile_luo;
@@ -223,6 +224,12 @@ pub const ALL: &[Scenario] = &[
         about: "our header, mainline's and the Rust crate say the same",
         kernels: &[],
         play: uapi::play,
+    },
+    Scenario {
+        name: "guide",
+        about: "Documentation/users.rst, followed to the letter, from C to Rust and back",
+        kernels: &[Ours],
+        play: guide::play,
     },
     Scenario {
         name: "fragmented",

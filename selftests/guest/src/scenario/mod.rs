@@ -11,6 +11,7 @@ mod debugfs;
 mod demo;
 mod driver;
 mod faults;
+mod guide;
 mod hostile;
 mod hostile_luo;
 mod in_scratch;
@@ -47,6 +48,7 @@ pub fn helper(role: &str) -> ! {
         "agent-busy" => agent_killed::busy(),
         "luod-with-fds" => luod::with_fds(),
         "racer" => race::racer(),
+        "kexec" => guide::kexec_command(),
         "agent-in" => agent_killed::incoming(),
         other => Err(anyhow::anyhow!("there is no role {other}")),
     };
@@ -68,6 +70,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("corrupt") => corrupt::play(cmdline),
         Some("crash") => crash::play(cmdline),
         Some("faults") => faults::play(cmdline),
+        Some("guide") => guide::play(cmdline),
         Some("hostile") => hostile::play(cmdline),
         Some("systemd") => systemd::play(cmdline),
         Some("agent-killed") => agent_killed::play(cmdline),
