@@ -18,7 +18,7 @@ pub(crate) struct Shown {
     pub(crate) write: bool,
     /// Whether it may be written; `None` if that is not a matter of choice.
     pub(crate) enabled: Option<bool>,
-    /// Files that are preserved in it.
+    /// Files that are preserved in it; 0 of a format that is no handler's.
     pub(crate) users: u64,
 }
 

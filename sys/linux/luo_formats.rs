@@ -13,7 +13,7 @@ use super::glue;
 use crate::luo::formats::catalogue::is_name;
 use crate::luo::formats::id::Id;
 use crate::luo::Luo;
-use crate::sys::error::{Result, ENOENT};
+use crate::sys::error::{Result, ENODEV, ENOENT};
 use crate::sys::LoadedImage;
 
 /// `liveupdate.unknown=mainline`.
@@ -133,6 +133,8 @@ unsafe extern "C" fn lu_format_attribute(
             glue::LU_FORMAT_READ => shown.read.into(),
             glue::LU_FORMAT_WRITE => shown.write.into(),
             glue::LU_FORMAT_ENABLED => shown.enabled.unwrap_or(shown.write).into(),
+            // Nobody counts the uses of a format that is not a handler's.
+            _ if shown.enabled.is_none() => return Err(ENODEV),
             _ => c_long::try_from(shown.users).unwrap_or(c_long::MAX),
         })
     };

@@ -87,7 +87,7 @@ fn between(old: &Side, new: &Side, cmdline: &str, unused: &[String]) -> Outlook 
     }
 }
 
-/// Formats of file handlers in which nothing is preserved, in any version.
+/// Formats of file handlers in which nothing is preserved, in any version. Other formats cannot be read there, and are always used.
 fn unused(registry: &Path) -> Vec<String> {
     let mut files: BTreeMap<String, u64> = BTreeMap::new();
     for name in fs::read_dir(registry).into_iter().flatten().flatten() {
