@@ -84,21 +84,47 @@ pub fn fragmented(wish: &Wish, seed: u64) -> Result<(File, usize)> {
     Ok((kept_file, runs))
 }
 
+/// A memfd with a pattern on one page in so many, and holes between them.
+pub fn sparse(wish: &Wish, every: usize, seed: u64) -> Result<File> {
+    let (file, mut mapping) = new_memfd(wish)?;
+    let pages = mapping.words_mut().chunks_mut(pattern::WORDS);
+    for (page, number) in pages.zip(0u64..).step_by(every) {
+        pattern::write(page, seed, number, wish.depth);
+    }
+    Ok(file)
+}
+
+fn wrong_length(file: &File, wish: &Wish) -> Result<Option<String>> {
+    let (length, wanted) = (usize::try_from(file.metadata()?.len())?, wish.bytes);
+    let wrong = length != wanted;
+    Ok(wrong.then(|| format!("the memfd is {length} bytes long instead of {wanted}")))
+}
+
+/// Checks the pages that `sparse` wrote; says what is wrong, or nothing.
+pub fn verify_sparse(file: &File, wish: &Wish, every: usize, seed: u64) -> Result<Option<String>> {
+    if let Some(trouble) = wrong_length(file, wish)? {
+        return Ok(Some(trouble));
+    }
+    let mapping = Mapping::new(file, wish.bytes)?;
+    let mut pages = mapping.words().chunks(pattern::WORDS).zip(0u64..);
+    let damaged = pages
+        .by_ref()
+        .step_by(every)
+        .find(|(page, number)| !pattern::holds(page, seed, *number, wish.depth));
+    Ok(damaged.map(|(_, number)| format!("page {number} is damaged")))
+}
+
 /// Checks every page; says what is wrong, or nothing.
 pub fn verify(file: &File, wish: &Wish, seed: u64) -> Result<Option<String>> {
-    let length = usize::try_from(file.metadata()?.len())?;
-    if length != wish.bytes {
-        return Ok(Some(format!(
-            "the memfd is {length} bytes long instead of {}",
-            wish.bytes
-        )));
+    if let Some(trouble) = wrong_length(file, wish)? {
+        return Ok(Some(trouble));
     }
     let mapping = Mapping::new(file, wish.bytes)?;
     Ok(
         pattern::damage(mapping.words(), seed, wish.depth).map(|(first, count)| {
             format!(
                 "{count} of {} pages are damaged, the first is page {first}",
-                length / PAGE
+                wish.bytes / PAGE
             )
         }),
     )

@@ -40,7 +40,12 @@ pub enum Layout {
     Huge,
     /// Folios of 4 KiB, each with a foreign neighbour.
     EverySecond,
+    /// Folios of 4 KiB in one page of [`SPARSE`], holes between them.
+    Sparse,
 }
+
+/// 4 GiB of file then have 64 MiB of memory.
+const SPARSE: u64 = 64;
 
 impl Layout {
     pub fn name(self) -> &'static str {
@@ -48,13 +53,19 @@ impl Layout {
             Self::Small => "4 KiB folios",
             Self::Huge => "2 MiB folios",
             Self::EverySecond => "every second page",
+            Self::Sparse => "a page in 64",
         }
     }
 }
 
 impl Row {
+    /// Those that hold something.
     pub fn pages(&self) -> u64 {
-        self.mib * PAGES_A_MIB
+        let all = self.mib * PAGES_A_MIB;
+        match self.layout {
+            Layout::Sparse => all / SPARSE,
+            _ => all,
+        }
     }
 
     fn title(&self) -> String {
@@ -87,6 +98,7 @@ impl Row {
             Layout::Small => {}
             Layout::Huge => machine = machine.word("lu.thp=1"),
             Layout::EverySecond => machine = machine.word("lu.fragmented=1"),
+            Layout::Sparse => machine = machine.word(&format!("lu.sparse={SPARSE}")),
         }
         if !self.deferred {
             machine = machine.word("early_page_ext");
@@ -198,12 +210,18 @@ fn rows(quick: bool) -> Vec<Row> {
         // Mainline's time grows with the square of it.
         add(if quick { 128 } else { 256 }, Layout::EverySecond);
     }
-    for layout in [Layout::Small, Layout::Huge] {
+    let (dense, sparse) = if quick { (512, 512) } else { (2048, 4096) };
+    for (mib, layout, older) in [
+        (dense, Layout::Small, true),
+        (dense, Layout::Huge, true),
+        (sparse, Layout::Sparse, false),
+        (sparse, Layout::Sparse, true),
+    ] {
         rows.push(Row {
-            mib: if quick { 512 } else { 2048 },
+            mib,
             layout,
             deferred: true,
-            older: true,
+            older,
         });
     }
     rows

@@ -23,6 +23,8 @@ struct Plan {
     files: u64,
     wish: Wish,
     fragmented: bool,
+    /// Only a page in so many is written; 0: all are.
+    sparse: usize,
     nodes: u64,
     region: bool,
     /// The generation that makes the memfds; the ones before it hand over an empty session.
@@ -44,6 +46,7 @@ impl Plan {
                 node: None,
             },
             fragmented: cmdline.flag("fragmented"),
+            sparse: usize::try_from(cmdline.number("sparse", 0))?,
             nodes: cmdline.number("nodes", 1),
             region: cmdline.flag("region"),
             maker: cmdline.number("maker", 0),
@@ -119,6 +122,9 @@ fn make(plan: &Plan) -> Result<Vec<File>> {
         (0..plan.files)
             .map(|token| {
                 let wish = plan.wish(token);
+                if plan.sparse > 0 {
+                    return memory::sparse(&wish, plan.sparse, Plan::seed(token));
+                }
                 if !plan.fragmented {
                     return memory::filled(&wish, Plan::seed(token));
                 }
@@ -168,10 +174,12 @@ fn receive(plan: &Plan, generation: u64) -> Result<Vec<File>> {
     let mut trouble = None;
     event::phase("verify", || {
         for (file, token) in files.iter().zip(0..) {
-            trouble =
-                trouble
-                    .take()
-                    .or(memory::verify(file, &plan.wish(token), Plan::seed(token))?);
+            let (wish, seed) = (plan.wish(token), Plan::seed(token));
+            let found = match plan.sparse {
+                0 => memory::verify(file, &wish, seed)?,
+                every => memory::verify_sparse(file, &wish, every, seed)?,
+            };
+            trouble = trouble.take().or(found);
         }
         Ok(())
     })?;
