@@ -792,11 +792,19 @@ fn a_claim_that_ends_before_luod_has_looked_costs_nobody_anything() {
     world.step(Step::Work(50));
     again.iter().for_each(|step| world.step(step.clone()));
     // Killed with one session claimed, and the next luod cannot have the device.
-    [Step::Busy(true), Step::Crash, Step::Work(50)].map(|step| world.step(step));
+    for step in [Step::Busy(true), Step::Crash, Step::Work(50)] {
+        world.step(step);
+    }
     again.iter().for_each(|step| world.step(step.clone()));
     (0..8).for_each(|_| world.step(Step::Hear(0)));
-    [Step::Work(50), Step::Busy(false), Step::Time(2_000)].map(|step| world.step(step));
-    world.step(Step::Work(50));
+    for step in [
+        Step::Work(50),
+        Step::Busy(false),
+        Step::Time(2_000),
+        Step::Work(50),
+    ] {
+        world.step(step);
+    }
     assert!(!world.promised.contains_key(&0));
     for which in 1..OUTSIDER {
         assert!(world.promised.contains_key(&which));
