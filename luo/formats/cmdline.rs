@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel command line says about live updates: `kho=` and `liveupdate=`.
+//! What a kernel command line says about live updates: `kho=`, `liveupdate=` and `liveupdate.hide=`.
 //!
 //! Read as the next kernel will read it: words are parted by blanks outside of quotes, the last one
 //! that has a meaning wins, `--` ends the kernel's part.
@@ -11,9 +11,22 @@ use super::catalogue::{KHO_ON, LUO_ON};
 
 /// What a command line turns on or off; `None` where it says nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Switches {
+pub(crate) struct Switches<'a> {
     pub(crate) kho: Option<bool>,
     pub(crate) liveupdate: Option<bool>,
+    /// Formats that a kernel of ours does not have then, as [`hides`] reads it.
+    pub(crate) hide: &'a [u8],
+}
+
+/// Whether a list, `NAME:VERSION,...`, names a format.
+pub(crate) fn hides(list: &[u8], name: &[u8], version: u32) -> bool {
+    list.split(|byte| *byte == b',').any(|one| {
+        let number = one
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix(b":"));
+        let number = number.and_then(|number| core::str::from_utf8(number).ok());
+        number.is_some_and(|number| number.parse() == Ok(version))
+    })
 }
 
 /// What keeps a kernel from receiving.
@@ -35,9 +48,9 @@ impl Off {
     }
 }
 
-impl Switches {
+impl<'a> Switches<'a> {
     /// What this command line says.
-    pub(crate) fn parse(line: &[u8]) -> Self {
+    pub(crate) fn parse(line: &'a [u8]) -> Self {
         let mut switches = Self::default();
         // A string in C ends there.
         let mut rest = line.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -48,6 +61,9 @@ impl Switches {
             }
             let (name, value, after) = word(rest);
             rest = after;
+            if let (b"liveupdate.hide", Some(list)) = (name, value) {
+                switches.hide = list;
+            }
             match (name, value.map(is_true)) {
                 (b"--", None) => return switches,
                 (b"kho", Some(Some(on))) => switches.kho = Some(on),

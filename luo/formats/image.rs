@@ -6,7 +6,7 @@ use core::fmt::Write;
 
 use super::catalogue::{Catalogue, Format, KHO_ON, READ, RELEASE};
 use super::choice::Target;
-use super::cmdline::{Off, Switches};
+use super::cmdline::{hides, Off, Switches};
 use super::id::Id;
 use super::own::Declared;
 use super::{mainline, release};
@@ -91,7 +91,11 @@ impl Image {
             Ok(Some(catalogue)) => {
                 let release = Text::of(catalogue.release().as_bytes());
                 let off = switches.off(catalogue.flags());
-                Self::new(release, off, catalogue.formats())
+                let hidden = |format: &Format<'_>| {
+                    hides(switches.hide, format.name.as_bytes(), format.version)
+                };
+                let formats = catalogue.formats().filter(|format| !hidden(format));
+                Self::new(release, off, formats)
             }
             Ok(None) => {
                 let said = release::of(image);

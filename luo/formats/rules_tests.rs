@@ -138,7 +138,9 @@ fn the_banner_names_the_release_where_a_number_follows() {
 #[test]
 fn the_last_word_that_means_something_wins() {
     let both = |line: &str| {
-        let Switches { kho, liveupdate } = Switches::parse(line.as_bytes());
+        let Switches {
+            kho, liveupdate, ..
+        } = Switches::parse(line.as_bytes());
         (kho, liveupdate)
     };
     let (on, off) = (Some(true), Some(false));
@@ -164,7 +166,9 @@ fn the_last_word_that_means_something_wins() {
 
 #[test]
 fn what_is_off_is_said() {
-    let line = |line: &str| Switches::parse(line.as_bytes());
+    fn line(line: &str) -> Switches<'_> {
+        Switches::parse(line.as_bytes())
+    }
     assert_eq!(line("").off(0), Some(Off::Kho));
     assert_eq!(line("").off(KHO_ON), Some(Off::Liveupdate));
     assert_eq!(line("").off(KHO_ON | LUO_ON), None);

@@ -11,6 +11,7 @@ use kernel::prelude::*;
 use super::api_liveupdate::luo;
 use super::glue;
 use crate::luo::formats::catalogue::is_name;
+use crate::luo::formats::cmdline::hides;
 use crate::luo::formats::id::Id;
 use crate::luo::Luo;
 use crate::sys::error::{Result, ENODEV, ENOENT};
@@ -46,12 +47,7 @@ pub(crate) fn loaded_image() -> LoadedImage {
 pub(crate) fn hidden(format: &Id) -> bool {
     // SAFETY: A string of C's that does not change once the command line was parsed.
     let list = unsafe { CStr::from_ptr(glue::lu_hidden_formats().cast()) };
-    let list = list.to_bytes().split(|byte| *byte == b',');
-    let mut hidden = list.filter_map(|one| {
-        let (name, version) = core::str::from_utf8(one).ok()?.rsplit_once(':')?;
-        Id::new(name, version.parse().ok()?)
-    });
-    hidden.any(|hidden| hidden == *format)
+    hides(list.to_bytes(), format.name.text(), format.version)
 }
 
 /// The name as C has it, if a folder can be called that.

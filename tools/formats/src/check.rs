@@ -3,7 +3,7 @@
 
 use crate::shared::catalogue::WRITE;
 use crate::shared::choose::{choose, Lack};
-use crate::shared::cmdline::Switches;
+use crate::shared::cmdline::{hides, Switches};
 use crate::side::{Origin, Side};
 
 /// What is known besides the two images.
@@ -82,7 +82,16 @@ pub fn check(old: &Side, new: &Side, options: &Options) -> Verdict {
         let fault = format!("{} writes no format; it does no live updates", old.name);
         verdict.faults.push(fault);
     }
-    for choice in choose(written, new.shared()) {
+    let line = options.cmdline.as_deref().unwrap_or_default();
+    // Mainline knows no such word.
+    let hide = match new.origin {
+        Origin::Catalogue => Switches::parse(line).hide,
+        _ => &[],
+    };
+    let read = new
+        .shared()
+        .filter(|format| !hides(hide, format.name.as_bytes(), format.version));
+    for choice in choose(written, read) {
         match choice.version {
             Ok(version) => verdict.writes.push(Write {
                 name: choice.name.into(),
