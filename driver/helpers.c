@@ -12,6 +12,17 @@
 
 /* Ours, of kernel/liveupdate/rust; include/linux/liveupdate.h stays as it is. */
 bool liveupdate_file_is_preserved(struct file *file);
+int lu_luo_register_version(struct liveupdate_file_handler *handler,
+			    int (*convert)(struct liveupdate_file_op_args *args, u32 from),
+			    const void *family);
+
+__rust_helper int
+rust_helper_liveupdate_register_version(struct liveupdate_file_handler *handler,
+					int (*convert)(struct liveupdate_file_op_args *, u32),
+					const void *family)
+{
+	return lu_luo_register_version(handler, convert, family);
+}
 
 __rust_helper bool rust_helper_liveupdate_file_is_preserved(struct file *file)
 {

@@ -140,6 +140,7 @@ pub use self::{
         Restored, //
     },
     handler::{
+        Family,
         FileHandler,
         HandlerSlot,
         Registration,
@@ -189,10 +190,20 @@ const fn name_bytes(name: &CStr) -> [c_char; NAME_LENGTH] {
 /// The format is [`FileHandler::COMPATIBLE`], parted into name and version: `memfd-v2` is version 2 of
 /// `memfd`. Two declarations of one version of one format in a kernel fail its build.
 ///
+/// A handler whose format has more versions, each with a handler, is declared `in` their [`Family`]. The
+/// newest that the next kernel reads is written; what was preserved before that was known is
+/// [rewritten](FileHandler::rewrite).
+///
 /// ```ignore
 /// liveupdate_handler! {
 ///     /// What the attributes say.
 ///     static HANDLER: CounterHandler;
+/// }
+///
+/// static FAMILY: Family<PreservedRing> = Family::new();
+///
+/// liveupdate_handler! {
+///     static RING_2: RingHandler2, in FAMILY;
 /// }
 /// ```
 #[macro_export]
@@ -200,7 +211,14 @@ macro_rules! liveupdate_handler {
     ($(#[$attr:meta])* $vis:vis static $slot:ident: $handler:ty;) => {
         $(#[$attr])*
         $vis static $slot: $crate::liveupdate::HandlerSlot<$handler> =
-            $crate::liveupdate::HandlerSlot::__new();
+            $crate::liveupdate::HandlerSlot::__new(None);
+
+        $crate::__liveupdate_declare!($handler, FileHandler);
+    };
+    ($(#[$attr:meta])* $vis:vis static $slot:ident: $handler:ty, in $family:path;) => {
+        $(#[$attr])*
+        $vis static $slot: $crate::liveupdate::HandlerSlot<$handler> =
+            $crate::liveupdate::HandlerSlot::__new(Some(&$family));
 
         $crate::__liveupdate_declare!($handler, FileHandler);
     };

@@ -66,7 +66,7 @@ impl Preserved {
         reads_flbs(choice, needed.iter().map(|(flb, _)| flb))?;
         let uses = Uses::new(needed)?;
         let ops = driver.ops;
-        ops.convert(&self.file, &mut self.saved, self.format.version)?;
+        ops.convert(&self.file, &mut self.saved, &self.ops, self.format.version)?;
         self.ops = ops;
         self.compatible = driver.compatible;
         self.format = driver.format;

@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn handles_that_mean_nothing_are_refused() -> Result {
         // Preserved, but by this kernel: not its to take.
-        let page = Preserved::new(CounterRecord { next: 1 })?;
+        let page = Preserved::new(CounterRecord::new(1))?;
         let kept = Kept::preserve(&HANDLER, counter_at(7)?)?;
         let outgoing = kept.raw_handle();
         for (handle, error) in [
@@ -102,6 +102,36 @@ mod tests {
         drop(Arrived::with(&HANDLER, 0x1234));
         assert_eq!(page.next, 1);
         drop(kept);
+        Ok(())
+    }
+
+    #[test]
+    fn another_version_is_written_when_the_next_kernel_is_known() -> Result {
+        let file = counter_at(7)?;
+        let kept = Kept::preserve(&HANDLER, file.clone())?;
+        let new = kept.raw_handle();
+        let mut kept = kept.rewrite(&OLD_HANDLER).map_err(|(_, err)| err)?;
+        // What version 2 wrote was given back, and is not to be had.
+        assert_eq!(Arrived::with(&HANDLER, new).retrieve().err(), Some(ENOENT));
+        assert_eq!(state(&file), Some((7, true, false)));
+        COUNTERS.of(&file).ok_or(EINVAL)?.state.lock().next = 9;
+        kept.freeze()?;
+        let arrived = kept.kexec().retrieve()?;
+        assert_eq!(state(&arrived), Some((9, false, false)));
+        // There and back, and given up.
+        let kept = Kept::preserve(&OLD_HANDLER, arrived.clone())?;
+        let kept = kept.rewrite(&HANDLER).map_err(|(_, err)| err)?;
+        let kept = kept.rewrite(&OLD_HANDLER).map_err(|(_, err)| err)?;
+        drop(kept);
+        assert_eq!(state(&arrived), Some((9, false, false)));
+        Ok(())
+    }
+
+    #[test]
+    fn a_record_that_was_damaged_is_no_counter() -> Result {
+        let record = Preserved::new(CounterRecord { next: 5, check: 5 })?;
+        assert_eq!(record.read().err(), Some(EBADMSG));
+        assert_eq!(CounterRecord::new(5).read()?, 5);
         Ok(())
     }
 

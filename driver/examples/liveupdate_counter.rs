@@ -25,6 +25,7 @@ use kernel::{
             AnonFile,
             AnonType, //
         },
+        Family,
         FileHandler,
         Flb,
         Handle,
@@ -127,17 +128,64 @@ impl AnonFile for Counter {
 
 // The handler: what a live update needs to know of them.
 
-/// What is handed over for a file. Another layout would be another `COMPATIBLE`.
+/// What is handed over for a file. Another layout is another version, with a `COMPATIBLE` of its own.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct CounterRecord {
     next: u64,
+    /// `!next`: a record that was damaged is not taken for a counter.
+    check: u64,
+}
+
+impl CounterRecord {
+    fn new(next: u64) -> Self {
+        Self { next, check: !next }
+    }
+
+    fn read(&self) -> Result<u64> {
+        match self.check == !self.next {
+            true => Ok(self.next),
+            false => Err(EBADMSG),
+        }
+    }
+}
+
+/// What version 1 handed over. It is read for ever, and written for kernels that know nothing else.
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct OldRecord {
+    next: u64,
+}
+
+/// What is written for a counter, in one version or the other.
+enum Written {
+    New(Preserved<CounterRecord>),
+    Old(Preserved<OldRecord>),
 }
 
 /// A preserved counter, in the old kernel. Dropping it makes it an ordinary one again.
 struct PreservedCounter {
     file: ARef<File>,
-    record: Preserved<CounterRecord>,
+    record: Written,
+}
+
+impl PreservedCounter {
+    fn new(file: &File, record: Written) -> Result<Self> {
+        let counter = COUNTERS.of(file).ok_or(EINVAL)?;
+        counter.state.lock().preserved = true;
+        let file = ARef::from(file);
+        Ok(Self { file, record })
+    }
+
+    fn freeze(&mut self, file: &File) -> Result {
+        let mut state = COUNTERS.of(file).ok_or(EINVAL)?.state.lock();
+        state.frozen = true;
+        match &mut self.record {
+            Written::New(record) => **record = CounterRecord::new(state.next),
+            Written::Old(record) => record.next = state.next,
+        }
+        Ok(())
+    }
 }
 
 impl Drop for PreservedCounter {
@@ -148,16 +196,19 @@ impl Drop for PreservedCounter {
     }
 }
 
+/// The handlers of both versions keep a [`PreservedCounter`].
+static FAMILY: Family<PreservedCounter> = Family::new();
+
 struct CounterHandler;
 
 liveupdate_handler! {
-    static HANDLER: CounterHandler;
+    static HANDLER: CounterHandler, in FAMILY;
 }
 
 #[vtable]
 impl FileHandler for CounterHandler {
-    const COMPATIBLE: &'static CStr = c"liveupdate-counter-v1";
-    const LAYOUT: u32 = liveupdate_layout!(CounterRecord { next });
+    const COMPATIBLE: &'static CStr = c"liveupdate-counter-v2";
+    const LAYOUT: u32 = liveupdate_layout!(CounterRecord { next, check });
 
     type Handle = Handle<CounterRecord>;
     type Live = PreservedCounter;
@@ -174,17 +225,21 @@ impl FileHandler for CounterHandler {
     }
 
     fn preserve(file: &File) -> Result<(Self::Handle, Self::Live)> {
-        let counter = COUNTERS.of(file).ok_or(EINVAL)?;
         let record = Preserved::<CounterRecord>::zeroed()?;
-        counter.state.lock().preserved = true;
-        let file = ARef::from(file);
-        Ok((record.handle(), PreservedCounter { file, record }))
+        let handle = record.handle();
+        Ok((handle, PreservedCounter::new(file, Written::New(record))?))
     }
 
     fn freeze(live: &mut Self::Live, file: &File, handle: Self::Handle) -> Result<Self::Handle> {
-        let mut state = COUNTERS.of(file).ok_or(EINVAL)?.state.lock();
-        state.frozen = true;
-        live.record.next = state.next;
+        live.freeze(file)?;
+        Ok(handle)
+    }
+
+    fn rewrite(live: &mut Self::Live, _file: &File) -> Result<Self::Handle> {
+        let record = Preserved::<CounterRecord>::zeroed()?;
+        let handle = record.handle();
+        // What the other version wrote is given back here.
+        live.record = Written::New(record);
         Ok(handle)
     }
 
@@ -195,14 +250,64 @@ impl FileHandler for CounterHandler {
     }
 
     fn retrieve(handle: Self::Handle) -> Result<ARef<File>> {
-        let record = handle.take()?;
-        let update = UPDATES.incoming().map_or(0, |updates| *updates);
-        pr_info!(
-            "goes on with {}, update {update}
-",
-            record.next
-        );
-        COUNTERS.create(Counter::new(record.next, None))
+        go_on(handle.take()?.read()?)
+    }
+}
+
+/// A counter that has arrived.
+fn go_on(next: u64) -> Result<ARef<File>> {
+    let update = UPDATES.incoming().map_or(0, |updates| *updates);
+    pr_info!("goes on with {next}, update {update}\n");
+    COUNTERS.create(Counter::new(next, None))
+}
+
+/// The handler of version 1.
+struct OldHandler;
+
+liveupdate_handler! {
+    static OLD_HANDLER: OldHandler, in FAMILY;
+}
+
+#[vtable]
+impl FileHandler for OldHandler {
+    const COMPATIBLE: &'static CStr = c"liveupdate-counter-v1";
+    const LAYOUT: u32 = liveupdate_layout!(OldRecord { next });
+
+    type Handle = Handle<OldRecord>;
+    type Live = PreservedCounter;
+
+    fn can_preserve(file: &File) -> bool {
+        CounterHandler::can_preserve(file)
+    }
+
+    fn needs(file: &File, needs: &mut Needs<'_>) -> Result {
+        CounterHandler::needs(file, needs)
+    }
+
+    fn preserve(file: &File) -> Result<(Self::Handle, Self::Live)> {
+        let record = Preserved::<OldRecord>::zeroed()?;
+        let handle = record.handle();
+        Ok((handle, PreservedCounter::new(file, Written::Old(record))?))
+    }
+
+    fn freeze(live: &mut Self::Live, file: &File, handle: Self::Handle) -> Result<Self::Handle> {
+        live.freeze(file)?;
+        Ok(handle)
+    }
+
+    fn rewrite(live: &mut Self::Live, _file: &File) -> Result<Self::Handle> {
+        let record = Preserved::<OldRecord>::zeroed()?;
+        let handle = record.handle();
+        live.record = Written::Old(record);
+        Ok(handle)
+    }
+
+    fn unfreeze(live: &mut Self::Live, file: &File) {
+        CounterHandler::unfreeze(live, file);
+    }
+
+    fn retrieve(handle: Self::Handle) -> Result<ARef<File>> {
+        go_on(handle.take()?.next)
     }
 }
 
@@ -268,6 +373,7 @@ fn descriptor(cmd: u32, needed: Option<ARef<File>>) -> Result<isize> {
 #[pin_data]
 struct CounterModule {
     _handler: Option<Registration<CounterHandler>>,
+    _old: Option<Registration<OldHandler>>,
     #[pin]
     _device: MiscDeviceRegistration<Maker>,
 }
@@ -282,6 +388,10 @@ impl kernel::InPlaceModule for CounterModule {
                     drop(UPDATES.incoming());
                     Some(handler)
                 }
+                None => None,
+            },
+            _old: match OLD_HANDLER.register_if_enabled()? {
+                Some(handler) => Some(handler.with(&UPDATES)?),
                 None => None,
             },
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {

@@ -132,6 +132,20 @@ pub trait FileHandler: Sized + 'static {
         Ok(handle)
     }
 
+    /// Writes anew, in this version of the format, what is kept of a file that was preserved in another
+    /// version of the same [`Family`]: the next kernel, now known, reads this one.
+    ///
+    /// The file was preserved and is not frozen. What the other version wrote is `live`'s to give up.
+    ///
+    /// # Errors
+    ///
+    /// Nothing may have changed then: the file stays in the other version, and if the next kernel does
+    /// not read that, loading it, or the reboot, fails with this.
+    fn rewrite(live: &mut Self::Live, file: &File) -> Result<Self::Handle> {
+        let _ = (live, file);
+        Err(EPROTONOSUPPORT)
+    }
+
     /// Undoes [`Self::freeze`]: the reboot does not take place. The file stays preserved.
     fn unfreeze(live: &mut Self::Live, file: &File) {
         let _ = (live, file);
@@ -163,6 +177,27 @@ pub trait FileHandler: Sized + 'static {
     }
 }
 
+/// What handlers have in common that write versions of one format: what they keep of a preserved file
+/// is the same, so that each can [rewrite](FileHandler::rewrite) what another has preserved.
+///
+/// A `static`, named in the [declaration](crate::liveupdate_handler) of each of them.
+pub struct Family<L> {
+    /// What has no size need not have an address of its own.
+    _address: u8,
+    _live: PhantomData<fn(L) -> L>,
+}
+
+impl<L> Family<L> {
+    /// A family of handlers that keep an `L`.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self {
+            _address: 0,
+            _live: PhantomData,
+        }
+    }
+}
+
 /// The place of one file handler: a `static`, declared with [`liveupdate_handler!`], because LUO refers to it for as long as there is
 /// a file of this kind, which may be longer than it is registered.
 ///
@@ -171,10 +206,9 @@ pub trait FileHandler: Sized + 'static {
 /// # Invariants
 ///
 /// `inner` has the operations and the name of `T`. The rest of it is LUO's.
-#[repr(transparent)]
 pub struct HandlerSlot<T: FileHandler> {
     inner: Opaque<bindings::liveupdate_file_handler>,
-    _handler: PhantomData<T>,
+    family: Option<&'static Family<T::Live>>,
 }
 
 // SAFETY: What is mutable in it is LUO's and protected by LUO's locks.
@@ -183,9 +217,12 @@ unsafe impl<T: FileHandler> Sync for HandlerSlot<T> {}
 impl<T: FileHandler> HandlerSlot<T> {
     const NAME: [c_char; NAME_LENGTH] = name_bytes(T::COMPATIBLE);
 
+    /// What rewrites files of the family, if this handler does.
+    pub(super) const CONVERT: Convert = Shell::<T>::CONVERT;
+
     /// A slot for a `static`; it does nothing until it is registered. Made by `liveupdate_handler!`.
     #[doc(hidden)]
-    pub const fn __new() -> Self {
+    pub const fn __new(family: Option<&'static Family<T::Live>>) -> Self {
         // INVARIANT: Written right here.
         Self {
             inner: Opaque::new(bindings::liveupdate_file_handler {
@@ -193,7 +230,7 @@ impl<T: FileHandler> HandlerSlot<T> {
                 compatible: Self::NAME,
                 ..pin_init::zeroed()
             }),
-            _handler: PhantomData,
+            family,
         }
     }
 
@@ -211,10 +248,22 @@ impl<T: FileHandler> HandlerSlot<T> {
     /// - [`EEXIST`] if there is a handler of this name, this one included.
     /// - [`EOPNOTSUPP`] if live updates are off; see [`Self::register_if_enabled`].
     pub fn register(&'static self) -> Result<Registration<T>> {
-        // SAFETY: `inner` is initialised, and static: it stays valid as long as the module. A
-        // module is not unloaded before it has dropped what it owns, and not as long as there are
-        // files of this handler, since LUO holds a reference to the owner for each.
-        to_result(unsafe { bindings::liveupdate_register_file_handler(self.as_raw()) })?;
+        let err = match self.family {
+            // SAFETY: `inner` is initialised, and static: it stays valid as long as the module. A
+            // module is not unloaded before it has dropped what it owns, and not as long as there are
+            // files of this handler, since LUO holds a reference to the owner for each.
+            None => unsafe { bindings::liveupdate_register_file_handler(self.as_raw()) },
+            // SAFETY: As above. All that have the address of this family have its type, so what they
+            // keep of a file is a `T::Live`, as `convert` needs it.
+            Some(family) => unsafe {
+                bindings::liveupdate_register_version(
+                    self.as_raw(),
+                    Self::CONVERT,
+                    ptr::from_ref(family).cast(),
+                )
+            },
+        };
+        to_result(err)?;
         // INVARIANT: Registered right here.
         Ok(Registration { slot: self })
     }
@@ -280,6 +329,10 @@ impl<T: FileHandler> Drop for Registration<T> {
     }
 }
 
+/// The function that makes what another version's handler has preserved into what this one would have.
+type Convert =
+    Option<unsafe extern "C" fn(*mut bindings::liveupdate_file_op_args, u32) -> c_int>;
+
 /// The functions that LUO calls for `T`: each turns pointers into references once, calls the safe
 /// function, and turns its result into a number once.
 struct Shell<T: FileHandler>(PhantomData<T>);
@@ -322,9 +375,10 @@ impl<T: FileHandler> Shell<T> {
 
     /// # Safety
     ///
-    /// `private_data` must come from [`Self::preserve`], and be accessed by nobody else during `'a`.
+    /// `private_data` must come from [`Self::preserve`], or that of a handler that keeps the same type,
+    /// and be accessed by nobody else during `'a`.
     unsafe fn live<'a>(private_data: *mut c_void) -> &'a mut T::Live {
-        // SAFETY: `preserve` left a `KBox<T::Live>` there, and as the caller guarantees.
+        // SAFETY: `preserve` left a `KBox<T::Live>` there, whoever's it was, and as the caller guarantees.
         unsafe { &mut *private_data.cast() }
     }
 
@@ -400,6 +454,29 @@ impl<T: FileHandler> Shell<T> {
             Self::check_needs(file)?;
             let handle = T::Handle::from_raw(args.serialized_data);
             args.serialized_data = T::freeze(live, file, handle)?.into_raw();
+            Ok(0)
+        })
+    }
+
+    const CONVERT: Convert = if T::HAS_REWRITE {
+        Some(Self::convert)
+    } else {
+        None
+    };
+
+    /// # Safety
+    ///
+    /// As [`Self::freeze`].
+    unsafe extern "C" fn convert(
+        args: *mut bindings::liveupdate_file_op_args,
+        _from: u32,
+    ) -> c_int {
+        // SAFETY: By this function's contract.
+        let args = unsafe { &mut *args };
+        // SAFETY: By this function's contract.
+        let (file, live) = unsafe { (Self::file(args.file), Self::live(args.private_data)) };
+        from_result(|| {
+            args.serialized_data = T::rewrite(live, file)?.into_raw();
             Ok(0)
         })
     }

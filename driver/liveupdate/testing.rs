@@ -20,6 +20,7 @@ use crate::{
     error::{
         code::*,
         to_result,
+        Error,
         Result, //
     },
     fs::File,
@@ -67,7 +68,7 @@ fn change(matches: impl Fn(u64) -> bool, to: impl Fn(u64) -> u64) -> bool {
 
 /// A slot for a handler that only tests know: it is never registered, so its format is not declared.
 pub const fn slot<T: FileHandler>() -> HandlerSlot<T> {
-    HandlerSlot::__new()
+    HandlerSlot::__new(None)
 }
 
 fn this_task() -> usize {
@@ -160,6 +161,36 @@ impl<T: FileHandler> Kept<T> {
         };
         // SAFETY: The arguments are those of an operation on the preserved file.
         self.noting(|args| to_result(unsafe { freeze(args) }))
+    }
+
+    /// Has another version of the format written, as LUO does when it is known what the next kernel reads.
+    ///
+    /// # Errors
+    ///
+    /// Those of the other handler, with what is as it was; [`EPROTONOSUPPORT`] if it rewrites nothing.
+    pub fn rewrite<U: FileHandler<Live = T::Live>>(
+        mut self,
+        slot: &'static HandlerSlot<U>,
+    ) -> core::result::Result<Kept<U>, (Self, Error)> {
+        let done = HandlerSlot::<U>::CONVERT
+            .ok_or(EPROTONOSUPPORT)
+            .and_then(|convert| {
+                // SAFETY: The arguments are those of an operation on the preserved file. Both handlers
+                // keep a `T::Live`.
+                self.noting(|args| to_result(unsafe { convert(args, 0) }))
+            });
+        if let Err(err) = done {
+            return Err((self, err));
+        }
+        let kept = ManuallyDrop::new(self);
+        Ok(Kept {
+            slot,
+            // SAFETY: It is moved out of what is neither used nor dropped any more.
+            file: unsafe { core::ptr::read(&kept.file) },
+            handle: kept.handle,
+            live: kept.live,
+            number: kept.number,
+        })
     }
 
     /// Unfreezes the file, as a reboot(2) that fails does.

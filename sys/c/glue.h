@@ -202,7 +202,8 @@ unsigned long lu_luo_sessions(u64 offset, unsigned char *to, unsigned long len);
 int lu_parse_liveupdate(bool on);
 int lu_parse_on_error(bool panic);
 int lu_parse_unknown(bool mainline);
-int lu_luo_register_version(struct liveupdate_file_handler *handler, lu_convert_fn convert);
+int lu_luo_register_version(struct liveupdate_file_handler *handler, lu_convert_fn convert,
+			    const void *family);
 #define LU_FORMAT_READ 0
 #define LU_FORMAT_WRITE 1
 #define LU_FORMAT_ENABLED 2

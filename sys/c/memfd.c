@@ -405,8 +405,8 @@ static struct liveupdate_file_handler version_3 = {
 
 static int __init init(void)
 {
-	int err = lu_luo_register_version(&version_2, convert_2) ?:
-		  lu_luo_register_version(&version_3, convert_3);
+	int err = lu_luo_register_version(&version_2, convert_2, &version_2) ?:
+		  lu_luo_register_version(&version_3, convert_3, &version_2);
 
 	/* Live updates may be off. */
 	if (err && err != -EOPNOTSUPP)

@@ -10,7 +10,7 @@ use super::alloc::Arc;
 use crate::luo::flb::Side;
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
-use crate::sys::error::{Result, EOPNOTSUPP};
+use crate::sys::error::{Result, EPROTONOSUPPORT};
 
 /// A file, with a reference to it.
 pub(crate) type File = Arc<FakeFile>;
@@ -83,7 +83,11 @@ pub(crate) trait Handler {
     fn unfreeze(&self, file: &File, data: u64);
     /// Makes what another version of the same format kept into what this one keeps.
     fn convert(&self, _file: &File, _data: u64, _private: u64, _from: u32) -> Result<(u64, u64)> {
-        Err(EOPNOTSUPP)
+        Err(EPROTONOSUPPORT)
+    }
+    /// Those of whom this is the same keep the same of a file, and convert from each other.
+    fn keeps(&self) -> u64 {
+        1
     }
     fn retrieve(&self, data: u64) -> Result<File>;
     fn can_finish(&self, data: u64, outcome: &Outcome) -> bool;
@@ -135,7 +139,10 @@ impl Ops {
         self.0.unfreeze(file, saved.data);
     }
 
-    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, from: u32) -> Result {
+    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, by: &Ops, from: u32) -> Result {
+        if self.0.keeps() != by.0.keeps() {
+            return Err(EPROTONOSUPPORT);
+        }
         let (data, private) = self.0.convert(file, saved.data, saved.private, from)?;
         *saved = Saved { data, private };
         Ok(())

@@ -11,7 +11,7 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::SetOnce;
 
-use super::driver::{Flb, Ops};
+use super::driver::{Flb, Ops, Versions};
 use super::luo_formats::{hidden, hide, show, show_all};
 use super::{glue, state};
 use crate::luo::format::SUBTREE;
@@ -175,12 +175,13 @@ fn errno(result: Result) -> c_int {
 #[export]
 unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_handler) -> c_int {
     // SAFETY: By the caller's promise.
-    errno(unsafe { register(fh, None) })
+    errno(unsafe { register(fh, Versions::default()) })
 }
 
 /// Registers a handler that has more than one version, each with a handler of its own. `convert`
 /// makes what another version's handler has preserved into what this one would have: it gets the
-/// arguments as the other one left them, and that one's version.
+/// arguments as the other one left them, and that one's version. Handlers with the same `family`, any
+/// address that is theirs, keep the same in `private_data`; from others nothing is converted.
 ///
 /// # Safety
 ///
@@ -189,18 +190,20 @@ unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_h
 unsafe extern "C" fn lu_luo_register_version(
     fh: *mut glue::liveupdate_file_handler,
     convert: glue::lu_convert_fn,
+    family: *const c_void,
 ) -> c_int {
+    let family = family.addr();
     // SAFETY: By the caller's promise.
-    errno(unsafe { register(fh.cast(), convert) })
+    errno(unsafe { register(fh.cast(), Versions { convert, family }) })
 }
 
 /// # Safety
 ///
 /// As for [`liveupdate_register_file_handler`].
-unsafe fn register(fh: *mut liveupdate_file_handler, convert: glue::lu_convert_fn) -> Result {
+unsafe fn register(fh: *mut liveupdate_file_handler, versions: Versions) -> Result {
     let luo = luo()?;
     // SAFETY: By the caller's promise.
-    let ops = unsafe { Ops::new(fh, convert) }.ok_or(EINVAL)?;
+    let ops = unsafe { Ops::new(fh, versions) }.ok_or(EINVAL)?;
     let compatible = ops.compatible().ok_or(EINVAL)?;
     let format = Id::of(&compatible);
     if hidden(&format) {
@@ -220,7 +223,7 @@ unsafe fn register(fh: *mut liveupdate_file_handler, convert: glue::lu_convert_f
 #[export]
 unsafe extern "C" fn liveupdate_unregister_file_handler(fh: *mut liveupdate_file_handler) {
     // SAFETY: By the caller's promise.
-    if let (Ok(luo), Some(ops)) = (luo(), unsafe { Ops::new(fh, None) }) {
+    if let (Ok(luo), Some(ops)) = (luo(), unsafe { Ops::new(fh, Versions::default()) }) {
         luo.drivers.lock().unregister(ops);
         if let Some(compatible) = ops.compatible() {
             hide(luo, &Id::of(&compatible));
@@ -251,9 +254,13 @@ unsafe extern "C" fn liveupdate_register_flb(
     let register = || {
         let luo = luo()?;
         // SAFETY: By the caller's promise.
-        let ops = unsafe { Ops::new(fh, None) }.ok_or(EINVAL)?;
+        let ops = unsafe { Ops::new(fh, Versions::default()) }.ok_or(EINVAL)?;
         // SAFETY: As above.
         let (flb, name) = unsafe { flb_at(flb) }?;
+        if ops.compatible().is_some_and(|name| hidden(&Id::of(&name))) {
+            // Its driver must not fail for that: it may have other handlers.
+            return Ok(());
+        }
         luo.drivers.lock().register_flb(ops, flb, name)
     };
     errno(register())
@@ -270,7 +277,7 @@ unsafe extern "C" fn liveupdate_unregister_flb(
     let unregister = || -> Result<bool> {
         let luo = luo()?;
         // SAFETY: By the caller's promise.
-        let ops = unsafe { Ops::new(fh, None) }.ok_or(EINVAL)?;
+        let ops = unsafe { Ops::new(fh, Versions::default()) }.ok_or(EINVAL)?;
         // SAFETY: As above.
         let (flb, _) = unsafe { flb_at(flb) }?;
         Ok(luo.drivers.lock().unregister_flb(ops, flb))

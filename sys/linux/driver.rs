@@ -17,7 +17,7 @@ use super::glue;
 use crate::luo::flb::{Phase, Side};
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
-use crate::sys::error::{Error, Result, EINVAL, EOPNOTSUPP};
+use crate::sys::error::{Error, Result, EINVAL, EPROTONOSUPPORT};
 
 /// A file, with a reference to it.
 pub(crate) type File = ARef<kernel::fs::File>;
@@ -88,7 +88,16 @@ fn raw(outcome: &Outcome) -> (*mut bindings::file, c_int) {
 /// it is while it is in the registry or an [`Owner`] of its module lives, and whoever calls has one
 /// or the other.
 #[derive(Clone, Copy)]
-pub(crate) struct Ops(NonNull<liveupdate_file_handler>, glue::lu_convert_fn);
+pub(crate) struct Ops(NonNull<liveupdate_file_handler>, Versions);
+
+/// Of a handler whose format has more versions, with a handler each.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Versions {
+    /// Makes what another one has preserved into what this one would have.
+    pub(super) convert: glue::lu_convert_fn,
+    /// An address that those have in common who keep the same of a file in memory.
+    pub(super) family: usize,
+}
 
 impl PartialEq for Ops {
     fn eq(&self, other: &Self) -> bool {
@@ -116,9 +125,9 @@ impl Ops {
     /// `handler` is null or a handler that fulfils this type's invariant from now on.
     pub(super) unsafe fn new(
         handler: *mut liveupdate_file_handler,
-        convert: glue::lu_convert_fn,
+        versions: Versions,
     ) -> Option<Self> {
-        let ops = Self(NonNull::new(handler)?, convert);
+        let ops = Self(NonNull::new(handler)?, versions);
         let table = ops.table();
         let whole = table.can_preserve.is_some()
             && table.preserve.is_some()
@@ -223,11 +232,14 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// [`EOPNOTSUPP`] if it cannot; what it says. All is as it was then.
-    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, from: u32) -> Result {
-        let convert = self.1.ok_or(EOPNOTSUPP)?;
+    /// [`EPROTONOSUPPORT`] if it cannot, or if the other one, `by`, keeps something else in memory; what
+    /// it says. All is as it was then.
+    pub(crate) fn convert(&self, file: &File, saved: &mut Saved, by: &Ops, from: u32) -> Result {
+        let Versions { convert, family } = self.1;
+        let convert = convert.filter(|_| family != 0 && family == by.1.family);
+        let convert = convert.ok_or(EPROTONOSUPPORT)?;
         let mut args = self.with(file, saved);
-        // SAFETY: The invariant; what was saved came from a handler of the same family.
+        // SAFETY: The invariant; what was saved came from a handler that keeps the same.
         result(unsafe { convert((&raw mut args).cast(), from) })?;
         (saved.data, saved.private) = (args.serialized_data, args.private_data);
         Ok(())

@@ -39,6 +39,8 @@ struct Family {
     kept: RefCell<BTreeMap<u64, u32>>,
     /// Conversions that still succeed.
     conversions: Cell<u32>,
+    /// Each keeps something of its own in memory.
+    apart: Cell<bool>,
 }
 
 struct Body;
@@ -102,6 +104,13 @@ impl Handler for Version {
         let was = self.family.kept.borrow_mut().insert(file.id, self.number);
         assert_eq!(was, Some(from));
         Ok((self.data(file), 0))
+    }
+
+    fn keeps(&self) -> u64 {
+        match self.family.apart.get() {
+            true => self.number.into(),
+            false => 7,
+        }
     }
 
     fn retrieve(&self, _: u64) -> Result<File> {
@@ -365,6 +374,44 @@ fn a_conversion_that_fails_leaves_each_file_whole() {
     // To the image that boots next after all, whichever that is.
     host.load(&image(&[2]), ON).unwrap();
     assert_eq!(host.versions(), [2, 2, 2, 2]);
+    host.end();
+}
+
+#[test]
+fn what_the_next_command_line_hides_is_not_read() {
+    let mut host = Host::new(&[1, 2]);
+    host.preserve(1).unwrap();
+    assert_eq!(host.versions(), [2]);
+    let hide = |list: &str| format!("kho=on liveupdate=on liveupdate.hide={list}\0");
+    host.load(&image(&[1, 2]), hide("family:2").as_bytes())
+        .unwrap();
+    assert_eq!(host.versions(), [1]);
+    let both = hide("family:1,family:2");
+    assert_eq!(
+        host.load(&image(&[1, 2]), both.as_bytes()),
+        Err(EPROTONOSUPPORT)
+    );
+    for other in ["", "family", "family:3", "family:22,amily:2", "x:2"] {
+        host.load(&image(&[1, 2]), hide(other).as_bytes()).unwrap();
+        assert_eq!(host.versions(), [2], "{other}");
+    }
+    host.end();
+}
+
+#[test]
+fn a_handler_that_keeps_something_else_does_not_convert() {
+    let mut host = Host::new(&[1, 2]);
+    host.load(&image(&[1]), ON).unwrap();
+    host.preserve(1).unwrap();
+    host.family.apart.set(true);
+    // It is as good as it is.
+    host.load(&image(&[1, 2]), ON).unwrap();
+    assert_eq!(host.versions(), [1]);
+    assert_eq!(host.load(&image(&[2]), ON), Err(EPROTONOSUPPORT));
+    assert_eq!(host.versions(), [1]);
+    host.family.apart.set(false);
+    host.load(&image(&[2]), ON).unwrap();
+    assert_eq!(host.versions(), [2]);
     host.end();
 }
 

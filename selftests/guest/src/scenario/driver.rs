@@ -2,7 +2,7 @@
 //! The example driver in Rust, through real updates: its counters are preserved, given up, preserved again, and go on counting in the next kernel.
 
 use crate::cmdline::Cmdline;
-use crate::{event, kexec, sys};
+use crate::{event, formats, kexec, sys};
 use anyhow::{Context, Result};
 use liveupdate_uapi::{Device, Errno, PreserveError, Session};
 use std::fs::File;
@@ -29,7 +29,15 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     }
     let session = preserve(&counter)?;
     counts(&mut counter, "a preserved counter counts", at(generation))?;
-    kexec::load(cmdline)?;
+    // The first update goes to a kernel that knows version 1 alone; that one writes what it knows, for one that knows both.
+    let hide = match generation {
+        0 => "liveupdate-counter:2",
+        _ => "",
+    };
+    written_in(if generation == 0 { 2 } else { 1 })?;
+    let next = cmdline.for_next();
+    kexec::load_file("/boot/ours", &format!("{next} liveupdate.hide={hide}"), 0)?;
+    written_in(1)?;
     let _session = session;
     kexec::jump()
 }
@@ -146,6 +154,25 @@ fn new() -> Result<File> {
     let maker = File::open("/dev/liveupdate-counter")
         .context("cannot open /dev/liveupdate-counter; the kernel needs LIVEUPDATE_EXAMPLE")?;
     sys::ioctl_for_fd(&maker, NEW).context("cannot make a counter")
+}
+
+/// Checks in which version the two counters are preserved.
+fn written_in(version: u32) -> Result<()> {
+    let users = |version| match formats::has("liveupdate-counter", version) {
+        true => formats::get("liveupdate-counter", version, "users"),
+        false => Ok(0),
+    };
+    let shown = [users(1)?, users(2)?];
+    let expected = match version {
+        1 => [2, 0],
+        _ => [0, 2],
+    };
+    event::check(
+        &format!("both counters are preserved in version {version}"),
+        shown == expected,
+        format!("{} in version 1, {} in version 2", shown[0], shown[1]),
+    );
+    Ok(())
 }
 
 fn counts(counter: &mut File, name: &str, expected: u64) -> Result<()> {

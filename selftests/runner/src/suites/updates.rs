@@ -13,7 +13,7 @@ use Which::{Debug, Mainline, Ours};
 pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "driver", Ours, &[Ours, Ours]);
     let (mut played, outcome) = run(lab, &machine)?;
-    let missing = ["liveupdate-counter-v1: needs [liveupdate_counter]"];
+    let missing = ["liveupdate-counter-v2: needs [liveupdate_counter]"];
     let named = "generation 0: the log names the file that is missing";
     played
         .checks
