@@ -33,8 +33,9 @@ bool lu_shmem_closed(const struct address_space *mapping)
 }
 
 /*
- * Called by mm/shmem.c without spinlocks, when a page could not be put into the file. Waits while the
- * file is closed: a reboot that is called off should have harmed nobody.
+ * Called by mm/shmem.c without spinlocks, when a page was kept out of the file. Waits while the file is
+ * closed, and the page is put in then: a reboot that is called off should have harmed nobody. Any error
+ * would be wrong: UFFDIO_COPY passes on that a page is there, and nobody would bring it again.
  *
  * Return: 0, or -EINTR for a task that is being killed.
  */
