@@ -7,7 +7,7 @@
 //! one, whatever its number says.
 //!
 //! This is the tool's, between two catalogues. The kernel asks the same of its registry, a format at a
-//! time ([`choice`](super::choice)): handlers come and go there, and versions are turned off.
+//! time (`choice.rs`): handlers come and go there, and versions are turned off.
 
 use super::catalogue::{Format, READ, WRITE};
 
