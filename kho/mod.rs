@@ -6,6 +6,8 @@
 //! `boot` is the way from one to the other.
 
 pub(crate) mod addr;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod adopt;
 pub(crate) mod block;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod block_chain;
@@ -22,6 +24,8 @@ pub(crate) mod fdt;
 pub(crate) mod incoming;
 pub(crate) mod kexec;
 pub(crate) mod key;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod link;
 pub(crate) mod merge;
 pub(crate) mod metadata;
 pub(crate) mod outgoing;
@@ -29,6 +33,8 @@ pub(crate) mod outgoing;
 pub(crate) mod page;
 pub(crate) mod pages;
 pub(crate) mod plan;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod root;
 pub(crate) mod scratch;
 pub(crate) mod scratch_args;
 pub(crate) mod subtrees;

@@ -23,6 +23,18 @@ impl PreservedPage {
         Ok(Self(page))
     }
 
+    /// The page of somebody who has kept it by [`Self::keep`], or adopted it.
+    pub(crate) fn of(page: Frame) -> Self {
+        Self(page)
+    }
+
+    /// Leaves it as it is: the caller has the page until it makes one of it [again](Self::of).
+    pub(crate) fn keep(self) -> Frame {
+        let page = self.0;
+        core::mem::forget(self);
+        page
+    }
+
     pub(crate) fn frame(&self) -> Frame {
         self.0
     }

@@ -11,7 +11,7 @@
 //! large the machine.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::faults::Faults;
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
@@ -68,6 +68,10 @@ pub(crate) struct Machine {
     owners: Vec<Owner>,
     /// The number of the allocation that each frame was last given out by.
     given: Vec<u32>,
+    /// What is noted in struct pages.
+    pub(crate) notes: Vec<u64>,
+    /// Frames of bad memory.
+    pub(crate) bad: BTreeSet<u64>,
     scratch: Vec<bool>,
     /// What early allocations may use while scratch only.
     open: Vec<bool>,
@@ -126,6 +130,8 @@ impl Machine {
             blank: POISON,
             owners: vec![Owner::Nobody; frames],
             given: vec![0; frames],
+            notes: vec![0; frames],
+            bad: BTreeSet::new(),
             scratch: vec![false; frames],
             open: vec![false; frames],
             scratch_only: false,
@@ -386,6 +392,7 @@ impl Machine {
         }
         self.scratch.fill(false);
         self.open.fill(false);
+        self.notes.fill(0);
         self.scratch_only = false;
         self.slab = false;
         self.next = self.config.hole;

@@ -42,6 +42,7 @@ pub(crate) mod error {
     }
 
     pub(crate) const ENOENT: Error = Error(2);
+    pub(crate) const EIO: Error = Error(5);
     pub(crate) const E2BIG: Error = Error(7);
     pub(crate) const ENOMEM: Error = Error(12);
     pub(crate) const EBUSY: Error = Error(16);

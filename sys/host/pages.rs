@@ -68,6 +68,24 @@ pub(crate) fn init_reserved(range: PageRange) {
 /// The simulated machine has no struct pages to read.
 pub(crate) fn init_free(_range: PageRange) {}
 
+/// Whether any of the frames is known to be bad memory.
+pub(crate) fn any_poisoned(range: PageRange) -> bool {
+    with(|m| (range.start.raw()..range.end.raw()).any(|pfn| m.bad.contains(&pfn)))
+}
+
+/// What the owner of a page noted in its struct page; anything at all for a page of somebody else's.
+pub(crate) fn note(pfn: Pfn) -> Option<u64> {
+    with(|m| m.notes.get(pfn.raw() as usize).copied())
+}
+
+/// Notes something in the struct page of a page that is the caller's.
+pub(crate) fn set_note(pfn: Pfn, note: u64) {
+    with(|m| {
+        m.check_access(pfn.raw(), true);
+        m.notes[pfn.raw() as usize] = note;
+    });
+}
+
 /// Gives claimed frames to their new owner.
 pub(crate) fn give_out_pages(range: PageRange) -> bool {
     with(|m| m.change(range, &[Owner::Waiting], Owner::Kernel, "give out"));
