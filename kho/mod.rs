@@ -8,6 +8,8 @@
 pub(crate) mod addr;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod adopt;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod array;
 pub(crate) mod block;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod block_chain;
@@ -37,6 +39,8 @@ pub(crate) mod plan;
 pub(crate) mod root;
 pub(crate) mod scratch;
 pub(crate) mod scratch_args;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod slab;
 pub(crate) mod subtrees;
 pub(crate) mod tree;
 pub(crate) mod vmalloc;

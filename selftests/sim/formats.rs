@@ -15,8 +15,10 @@ use std::path::{Path, PathBuf};
 use super::kernel::{small_machine, words_at, FakeArea, Kernel};
 use super::{memfd, memfd_sparse};
 use crate::kho::addr::{Order, Pfn, PhysAddr};
+use crate::kho::array::Array;
 use crate::kho::block_set::BlockSet;
 use crate::kho::key::Run;
+use crate::kho::slab::cache::Cache;
 use crate::kho::tree::{NodeStore, Tree};
 use crate::kho::vmalloc;
 use crate::sys::declare::{Declared, Line};
@@ -24,11 +26,13 @@ use crate::sys::pages::{self, BuddyNodes};
 use crate::{kho, luo, memfd_luo};
 
 /// What our code declares, and where the bytes of each are pinned. `memblock` is mainline's code.
-const ALL: [(Declared, &str); 9] = [
+const ALL: [(Declared, &str); 11] = [
     (kho::fdt::FORMAT, "mainline-7.3.4-root.fdt"),
     (kho::vmalloc::FORMAT, "kho-vmalloc-v1.txt"),
     (kho::block::FORMAT, "kho-block-v1.txt"),
     (kho::tree::FORMAT, "radix-v1.txt"),
+    (kho::slab::shape::FORMAT, "kho-slab-v1.txt"),
+    (kho::array::shape::FORMAT, "kho-array-v1.txt"),
     (kho::metadata::FORMAT, "mainline-7.3.4-kexec-metadata.bin"),
     (luo::format::FORMAT, "luo-v5.bin"),
     (luo::format::FLB_FORMAT, "luo-v5.bin"),
@@ -274,6 +278,96 @@ fn kho_block_1() {
     let first = set.seal(6);
     let second = PhysAddr::new(words_at(first)[0]);
     demand("kho-block-v1.txt", &dump(&[first, second], &[]), OTHERWISE);
+}
+
+/// The words of a page that are not zero, with those named that depend on where pages are: links to
+/// the pages of a list, and sums.
+fn dump_linked(number: usize, pages: &[PhysAddr], links: &[usize], sums: &[usize]) -> String {
+    let mut text = String::new();
+    let words = words_at(pages[number]).into_iter().enumerate();
+    for (word, value) in words.filter(|(_, value)| *value != 0) {
+        let to = pages.iter().position(|at| at.raw() == value >> 12 << 12);
+        let value = match (links.contains(&word), to) {
+            (true, Some(to)) => format!("link to page {to}"),
+            _ if sums.contains(&word) => "sum".into(),
+            _ => format!("{value:#x}"),
+        };
+        writeln!(text, "page {number} + {}: {value}", word * 8).expect("a String takes all");
+    }
+    text
+}
+
+/// The sum that roots and seals have, as `Documentation/abi.rst` says it.
+fn sum(words: &[u64]) -> u64 {
+    words.iter().fold(0, |sum: u64, word| {
+        ((sum ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15)).rotate_left(29)
+    })
+}
+
+/// A link as `Documentation/abi.rst` says it.
+fn link(at: PhysAddr, place: u64) -> u64 {
+    let mixed = (at.raw() >> 12) ^ place.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let check = (0..6).fold(0, |sum, part| sum ^ (mixed >> (12 * part)) & 0xfff);
+    at.raw() | check
+}
+
+#[test]
+fn kho_slab_1() {
+    let mut kernel = Kernel::cold(small_machine());
+    kernel.lend();
+    let mut cache = Cache::create(b"golden", 40, 16).expect("memory");
+    // Two pages of objects; some are free.
+    let objects: Vec<_> = (0..90).map(|_| cache.alloc().expect("memory")).collect();
+    cache.free(objects[1]).expect("allocated");
+    cache.free(objects[88]).expect("allocated");
+    let root = cache.handle();
+    let index = PhysAddr::new(words_at(root)[10] >> 12 << 12);
+    let pages = [
+        root,
+        index,
+        objects[0].pfn().phys(),
+        objects[89].pfn().phys(),
+    ];
+    let text = dump_linked(0, &pages, &[10], &[9]) + &dump_linked(1, &pages, &[2, 5], &[1]);
+    demand("kho-slab-v1.txt", &text, OTHERWISE);
+    let (first, entries) = (words_at(root), words_at(index));
+    assert_eq!(first[9], sum(&[&first[..9], &[root.raw()]].concat()));
+    assert_eq!(first[10], link(index, 0));
+    let magic = u64::from_ne_bytes(*b"kho-slab");
+    assert_eq!(entries[1], sum(&[root.raw(), index.raw(), 0, magic]));
+    assert_eq!(entries[2], link(pages[2], 0));
+    assert_eq!(entries[5], link(pages[3], 1));
+}
+
+#[test]
+fn kho_array_1() {
+    let mut kernel = Kernel::cold(small_machine());
+    kernel.lend();
+    let mut array = Array::create(b"golden").expect("memory");
+    // A leaf by itself, and one below two tables.
+    for (at, value) in [(2, 7), (64, 0), (504 * (512 * 3 + 5) + 503, 9)] {
+        array.set(at, value).expect("memory");
+    }
+    let next = |at: PhysAddr, word: usize| PhysAddr::new(words_at(at)[word] >> 12 << 12);
+    let root = array.handle();
+    let mut pages = vec![root, next(root, 10), next(root, 12)];
+    pages.push(next(pages[2], 3));
+    pages.push(next(pages[3], 5));
+    let text = [
+        dump_linked(0, &pages, &[10, 12], &[9]),
+        dump_linked(1, &pages, &[], &[]),
+        dump_linked(2, &pages, &[3], &[]),
+        dump_linked(3, &pages, &[5], &[]),
+        dump_linked(4, &pages, &[], &[]),
+    ];
+    demand("kho-array-v1.txt", &text.concat(), OTHERWISE);
+    let words = |page: usize, word: usize| words_at(pages[page])[word];
+    let first = words_at(root);
+    assert_eq!(first[9], sum(&[&first[..9], &[root.raw()]].concat()));
+    assert_eq!(words(0, 10), link(pages[1], 0));
+    assert_eq!(words(0, 12), link(pages[2], 2 << 60));
+    assert_eq!(words(2, 3), link(pages[3], 1 << 60 ^ 3));
+    assert_eq!(words(3, 5), link(pages[4], 512 * 3 + 5));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
 //! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] and
-//! [`formats`] pin bytes; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
+//! [`formats`] pin bytes; [`slab`] and [`array`] are pitted against maps; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
 //! ones, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
 //! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
 //! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
@@ -39,7 +39,11 @@
 //! input that fails is named.
 
 #[cfg(test)]
+mod array;
+#[cfg(test)]
 mod boots;
+#[cfg(test)]
+mod carry;
 #[cfg(test)]
 mod checksum;
 #[cfg(test)]
@@ -59,6 +63,8 @@ mod memfd_sparse;
 #[cfg(test)]
 mod replay;
 mod sample;
+#[cfg(test)]
+mod slab;
 mod snapshot;
 #[cfg(test)]
 mod speed;

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A page of a cache's index: a link to the next one, a seal, and entries.
+//!
+//! An entry is the link to a page of objects, zero if there is none, and a bit for each of its
+//! objects, set if that is allocated. Links say which entry they stand in, and the seal which page of
+//! which index this is, so that none is taken for another.
+
+use core::sync::atomic::{compiler_fence, Ordering};
+
+use super::shape::Shape;
+use crate::kho::addr::PhysAddr;
+use crate::kho::checksum::Sum;
+use crate::kho::link;
+use crate::sys::Frame;
+
+/// Words of the header.
+pub(crate) const HEADER: usize = 2;
+/// The word with the link to the next page.
+pub(crate) const NEXT: usize = 0;
+/// The word with the seal.
+pub(crate) const SEAL: usize = 1;
+
+/// A page of the index.
+#[derive(Clone, Copy)]
+pub(crate) struct Index {
+    pub(crate) frame: Frame,
+    /// Entries that have a page with a free object, one bit each.
+    pub(crate) open: [u64; 4],
+    /// Entries that have a page.
+    pub(crate) pages: usize,
+}
+
+/// What the seal of a page is: it depends on the root, on where the page is, and which one it is.
+pub(crate) fn seal(root: PhysAddr, at: PhysAddr, number: usize) -> u64 {
+    let mut sum = Sum::new();
+    [
+        root.raw(),
+        at.raw(),
+        number as u64,
+        u64::from_ne_bytes(*b"kho-slab"),
+    ]
+    .into_iter()
+    .for_each(|word| sum.add(word));
+    sum.value()
+}
+
+/// Orders what is written before against what is written after: other kernels see the words of one
+/// CPU as it left them when it was stopped, in the order in which it executed.
+pub(crate) fn commit() {
+    compiler_fence(Ordering::SeqCst);
+}
+
+impl Index {
+    /// A page of which nothing is known.
+    pub(crate) fn new(frame: Frame) -> Self {
+        Self {
+            frame,
+            open: [0; 4],
+            pages: 0,
+        }
+    }
+
+    /// The word of an entry that has its link.
+    pub(crate) fn word_of(shape: &Shape, slot: usize) -> usize {
+        HEADER + slot * shape.entry
+    }
+
+    /// The page of objects of an entry.
+    pub(crate) fn page(&self, shape: &Shape, slot: usize) -> Option<Frame> {
+        link::target(self.frame.word(Self::word_of(shape, slot)))
+    }
+
+    /// An entry without a page.
+    pub(crate) fn vacant(&self, shape: &Shape) -> Option<usize> {
+        (0..shape.entries).find(|&slot| self.frame.word(Self::word_of(shape, slot)) == 0)
+    }
+
+    /// Enters a page, none of whose objects is allocated; `number` is that of the entry among all.
+    pub(crate) fn enter(&mut self, shape: &Shape, slot: usize, number: u64, page: Frame) {
+        let at = Self::word_of(shape, slot);
+        self.frame.set_word(at, link::to(page, number));
+        self.pages += 1;
+        self.set_open(slot, true);
+    }
+
+    /// Takes out a page, none of whose objects is allocated any more.
+    pub(crate) fn remove(&mut self, shape: &Shape, slot: usize) {
+        self.frame.set_word(Self::word_of(shape, slot), 0);
+        commit();
+        self.pages = self.pages.saturating_sub(1);
+        self.set_open(slot, false);
+    }
+
+    /// Takes note whether an entry has a page with a free object. Returns whether any has.
+    pub(crate) fn set_open(&mut self, slot: usize, on: bool) -> bool {
+        if let Some(word) = self.open.get_mut(slot / 64) {
+            let mask = 1 << (slot % 64);
+            *word = if on { *word | mask } else { *word & !mask };
+        }
+        self.open.iter().any(|word| *word != 0)
+    }
+
+    /// The first entry that has a page with a free object.
+    pub(crate) fn first_open(&self) -> Option<usize> {
+        let at = self.open.iter().position(|word| *word != 0)?;
+        let word = self.open.get(at)?;
+        Some(at * 64 + word.trailing_zeros() as usize)
+    }
+
+    /// The first free object of an entry's page.
+    pub(crate) fn first_free(&self, shape: &Shape, slot: usize) -> Option<usize> {
+        let at = Self::word_of(shape, slot) + 1;
+        (0..shape.entry - 1).find_map(|word| {
+            let free = !self.frame.word(at + word) & shape.mask(word);
+            (free != 0).then(|| word * 64 + free.trailing_zeros() as usize)
+        })
+    }
+
+    /// The first allocated object of an entry's page, from `from` on.
+    pub(crate) fn first_used(&self, shape: &Shape, slot: usize, from: usize) -> Option<usize> {
+        let at = Self::word_of(shape, slot) + 1;
+        (from / 64..shape.entry - 1).find_map(|word| {
+            let keep = match word == from / 64 {
+                true => u64::MAX << (from % 64),
+                false => u64::MAX,
+            };
+            let used = self.frame.word(at + word) & keep;
+            (used != 0).then(|| word * 64 + used.trailing_zeros() as usize)
+        })
+    }
+
+    /// Whether an object is allocated.
+    pub(crate) fn is_used(&self, shape: &Shape, slot: usize, object: usize) -> bool {
+        let at = Self::word_of(shape, slot) + 1 + object / 64;
+        self.frame.word(at) & 1 << (object % 64) != 0
+    }
+
+    /// Says whether an object is allocated, after all that was written to it before.
+    pub(crate) fn set_used(&self, shape: &Shape, slot: usize, object: usize, used: bool) {
+        let at = Self::word_of(shape, slot) + 1 + object / 64;
+        let (old, mask) = (self.frame.word(at), 1 << (object % 64));
+        commit();
+        self.frame
+            .set_word(at, if used { old | mask } else { old & !mask });
+    }
+}
