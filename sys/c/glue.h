@@ -11,6 +11,11 @@ typedef unsigned long long u64;
 typedef unsigned int u32;
 typedef unsigned short u16;
 typedef _Bool bool;
+typedef __SIZE_TYPE__ size_t;
+
+/* What Rust defines for drivers; beside the kernel's other headers, in its tree. */
+#include "../../../../../include/linux/kho_array.h"
+#include "../../../../../include/linux/kho_slab.h"
 #else
 #include <linux/types.h>
 #endif
@@ -56,6 +61,10 @@ void *lu_folio_address(const struct folio *folio);
 struct folio *lu_folio_of(const void *mem);
 struct folio *lu_folio_alloc(unsigned long size);
 void lu_folio_put(struct folio *folio);
+
+/* Notes in struct pages (objects.c). */
+bool lu_page_note(u64 pfn, u64 *note);
+void lu_page_set_note(u64 pfn, u64 note);
 
 /* vmalloc areas (vmalloc.c). */
 struct lu_area {

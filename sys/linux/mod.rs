@@ -4,6 +4,8 @@
 
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod alloc;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod api_array;
 mod api_block;
 mod api_boot;
 mod api_kexec;
@@ -12,6 +14,8 @@ mod api_liveupdate;
 mod api_preserve;
 mod api_radix;
 mod api_restore;
+#[cfg(CONFIG_LIVEUPDATE)]
+mod api_slab;
 mod api_subtree;
 pub(crate) mod boot_mem;
 #[cfg(CONFIG_LIVEUPDATE)]

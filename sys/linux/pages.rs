@@ -72,6 +72,21 @@ pub(crate) fn any_poisoned(range: PageRange) -> bool {
     unsafe { glue::lu_any_poisoned(range.start.raw(), range.pages()) }
 }
 
+/// What the owner of a page noted in its struct page; anything at all for a page of somebody else's.
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) fn note(pfn: Pfn) -> Option<u64> {
+    let mut note = 0;
+    // SAFETY: Takes any number; the note may be written.
+    unsafe { glue::lu_page_note(pfn.raw(), &mut note) }.then_some(note)
+}
+
+/// Notes something in the struct page of a page that is the caller's.
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) fn set_note(pfn: Pfn, note: u64) {
+    // SAFETY: The page exists, as it is the caller's, and its note is the caller's as well.
+    unsafe { glue::lu_page_set_note(pfn.raw(), note) }
+}
+
 /// Makes claimed frames order-0 pages with a reference each. False, and they stay out of use, if
 /// one of them is known to be bad memory.
 pub(crate) fn give_out_pages(range: PageRange) -> bool {

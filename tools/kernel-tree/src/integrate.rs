@@ -43,6 +43,9 @@ const DRIVER_PLACES: [(&str, &str); 6] = [
     ("driver/examples", "kernel/liveupdate/rust/driver/examples"),
 ];
 
+/// Headers of our own API for drivers in C: as they are here, so in the kernel tree.
+const HEADERS: [&str; 2] = ["include/linux/kho_array.h", "include/linux/kho_slab.h"];
+
 /// The kernel's header of the user API.
 const UAPI: &str = "include/uapi/linux/liveupdate.h";
 
@@ -215,7 +218,8 @@ pub fn unintegrate(linux: &Path) -> Result<Changes> {
 /// The files and folders of the kernel tree that are ours.
 fn places() -> impl Iterator<Item = &'static Path> {
     let driver = DRIVER_PLACES.iter().map(|(_, to)| *to);
-    std::iter::once(CRATE).chain(driver).map(Path::new)
+    let all = std::iter::once(CRATE).chain(driver).chain(HEADERS);
+    all.map(Path::new)
 }
 
 /// The sources that stand in these places, each once.
@@ -285,6 +289,7 @@ fn our_files(project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
             places.push((Path::new(to).join(below), name));
         }
     }
+    places.extend(HEADERS.map(|header| (header.into(), header.into())));
     let mut files = BTreeMap::new();
     for (place, name) in places {
         let path = project.join(name);

@@ -54,6 +54,8 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
         ("driver/liveupdate/handle.rs", "//\n"),
         ("driver/helpers.c", "int h;\n"),
         ("driver/examples/counter.rs", "//\n"),
+        ("include/linux/kho_array.h", "/* array */\n"),
+        ("include/linux/kho_slab.h", "/* slab */\n"),
     ] {
         put(&project, name, text);
     }
