@@ -38,6 +38,11 @@ pub(crate) fn target(link: u64) -> Option<Frame> {
     Frame::at(PhysAddr::new(link & !CHECK))
 }
 
+/// Whether a link of this kernel's own leads to a page.
+pub(crate) fn leads_to(link: u64, page: PhysAddr) -> bool {
+    link != 0 && link & !CHECK == page.raw()
+}
+
 /// Where a link that was handed over leads, if it was made for this place.
 pub(crate) fn judge(link: u64, place: u64) -> Option<PhysAddr> {
     let phys = PhysAddr::new(link & !CHECK);

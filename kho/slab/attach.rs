@@ -70,6 +70,7 @@ impl Cache {
             open,
             room,
             used,
+            last: None,
         })
     }
 }

@@ -29,11 +29,13 @@ pub(crate) struct Cache {
     /// Pages of the index with an entry that has no page.
     pub(super) room: Bits,
     pub(super) used: u64,
+    /// The page of objects that the last one was allocated in.
+    pub(super) last: Option<(Place, Frame)>,
 }
 
 /// An entry of the index.
-#[derive(Clone, Copy)]
-struct Place {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
     index: usize,
     slot: usize,
 }
@@ -61,6 +63,7 @@ impl Cache {
             open: Bits::new(),
             room: Bits::new(),
             used: 0,
+            last: None,
         })
     }
 
@@ -89,14 +92,19 @@ impl Cache {
             let Some(found) = self.indexes.get_mut(index) else {
                 continue;
             };
-            let free = found.first_free(&shape, slot).zip(found.page(&shape, slot));
-            let Some((object, page)) = free else {
+            let place = Place { index, slot };
+            let page = match self.last.filter(|(last, _)| *last == place) {
+                Some((_, page)) => Some(page),
+                None => found.page(&shape, slot),
+            };
+            let Some((object, page)) = found.first_free(&shape, slot).zip(page) else {
                 // Full: it was the last one's turn to say so.
-                self.set_open(Place { index, slot }, false);
+                self.set_open(place, false);
                 continue;
             };
             found.set_used(&shape, slot, object, true);
             self.used += 1;
+            self.last = Some((place, page));
             return Ok(at(page, object * shape.stride));
         }
     }
@@ -117,10 +125,11 @@ impl Cache {
         let index = self.indexes.get_mut(place.index).ok_or(EINVAL)?;
         index.set_used(&shape, place.slot, number, false);
         self.used = self.used.saturating_sub(1);
-        if index.first_used(&shape, place.slot, 0).is_some() {
-            self.set_open(place, true);
-        } else {
+        let open = index.is_open(place.slot);
+        if index.first_used(&shape, place.slot, 0).is_none() {
             self.remove_page(place, page);
+        } else if !open {
+            self.set_open(place, true);
         }
         Ok(())
     }
@@ -183,21 +192,21 @@ impl Cache {
         };
         // The note of a page that is another's says anything.
         let index = self.indexes.get(place.index).ok_or(EINVAL)?;
-        match index.page(shape, place.slot) {
-            Some(page) if page.phys() == start && index.is_used(shape, place.slot, number) => {
-                Ok(Object {
-                    place,
-                    page,
-                    number,
-                })
-            }
+        let known =
+            index.has_page(shape, place.slot, start) && index.is_used(shape, place.slot, number);
+        match Frame::at(start) {
+            Some(page) if known => Ok(Object {
+                place,
+                page,
+                number,
+            }),
             _ => Err(EINVAL),
         }
     }
 
     fn zero(&self, page: Frame, object: usize) {
-        let first = object * self.shape.stride / WORD;
-        (first..first + self.shape.stride / WORD).for_each(|word| page.set_word(word, 0));
+        let words = self.shape.stride / WORD;
+        page.clear(object * words, words);
         commit();
     }
 
@@ -267,6 +276,7 @@ impl Cache {
     /// that have nothing any more.
     fn remove_page(&mut self, place: Place, page: Frame) {
         let shape = self.shape;
+        self.last = None;
         if let Some(index) = self.indexes.get_mut(place.index) {
             index.remove(&shape, place.slot);
             let any = index.open.iter().any(|word| *word != 0);

@@ -71,6 +71,17 @@ impl Index {
         link::target(self.frame.word(Self::word_of(shape, slot)))
     }
 
+    /// Whether an entry has this page of objects.
+    pub(crate) fn has_page(&self, shape: &Shape, slot: usize, page: PhysAddr) -> bool {
+        link::leads_to(self.frame.word(Self::word_of(shape, slot)), page)
+    }
+
+    /// Whether an entry has a page with a free object.
+    pub(crate) fn is_open(&self, slot: usize) -> bool {
+        let word = self.open.get(slot / 64).copied().unwrap_or(0);
+        word & 1 << (slot % 64) != 0
+    }
+
     /// An entry without a page.
     pub(crate) fn vacant(&self, shape: &Shape) -> Option<usize> {
         (0..shape.entries).find(|&slot| self.frame.word(Self::word_of(shape, slot)) == 0)

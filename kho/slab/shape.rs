@@ -64,10 +64,11 @@ impl Shape {
     /// [`EINVAL`] unless the size is 1 to a page, and the alignment a power of two up to a page; an
     /// alignment of 0 is that of a word.
     pub(crate) fn new(size: usize, align: usize) -> Result<Self> {
-        let align = align.max(WORD);
-        if size == 0 || size > PAGE || !align.is_power_of_two() || align > PAGE {
+        let known = align == 0 || align.is_power_of_two();
+        if size == 0 || size > PAGE || !known || align > PAGE {
             return Err(EINVAL);
         }
+        let align = align.max(WORD);
         let stride = size.next_multiple_of(align);
         let objects = PAGE / stride;
         let entry = 1 + objects.div_ceil(64);

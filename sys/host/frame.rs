@@ -44,6 +44,12 @@ impl Frame {
         })
     }
 
+    /// Clears some words, unless any is beyond the page.
+    pub(crate) fn clear(self, first: usize, count: usize) {
+        assert!(first + count <= FRAME_WORDS);
+        (first..first + count).for_each(|word| self.set_word(word, 0));
+    }
+
     /// Sets a word; one beyond the page is ignored.
     pub(crate) fn set_word(self, index: usize, value: u64) {
         if index < FRAME_WORDS {

@@ -69,6 +69,15 @@ impl Frame {
         }
     }
 
+    /// Clears some words, unless any is beyond the page.
+    #[cfg(CONFIG_LIVEUPDATE)]
+    pub(crate) fn clear(self, first: usize, count: usize) {
+        let words = self.words().get(first..first.saturating_add(count));
+        for word in words.unwrap_or_default() {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Sets a word; one beyond the page is ignored.
     pub(crate) fn set_word(self, index: usize, value: u64) {
         if let Some(word) = self.words().get(index) {

@@ -256,6 +256,12 @@ pub const ALL: &[Scenario] = &[
         play: updates::driver,
     },
     Scenario {
+        name: "objects",
+        about: "a million preserved slab objects and array values through two updates, and what they cost",
+        kernels: &[Ours],
+        play: updates::objects,
+    },
+    Scenario {
         name: "ours-to-mainline",
         about: "the same, from ours to mainline's C",
         kernels: &[Ours, Mainline],
