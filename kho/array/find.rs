@@ -11,9 +11,10 @@ use crate::sys::{Frame, FRAME_WORDS};
 
 impl Array {
     /// The value at an index, if there is one.
-    pub(crate) fn get(&self, at: u64) -> Option<u64> {
+    pub(crate) fn get(&mut self, at: u64) -> Option<u64> {
         let (leaf, slot) = split(at);
         let frame = self.leaf(leaf)?;
+        self.last = Some((leaf, frame));
         is_present(frame, slot).then(|| frame.word(slot))
     }
 

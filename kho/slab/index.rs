@@ -84,7 +84,10 @@ impl Index {
 
     /// An entry without a page.
     pub(crate) fn vacant(&self, shape: &Shape) -> Option<usize> {
-        (0..shape.entries).find(|&slot| self.frame.word(Self::word_of(shape, slot)) == 0)
+        // Where it is unless pages were given back.
+        let likely = self.pages.min(shape.entries);
+        let mut slots = (likely..shape.entries).chain(0..likely);
+        slots.find(|&slot| self.frame.word(Self::word_of(shape, slot)) == 0)
     }
 
     /// Enters a page, none of whose objects is allocated; `number` is that of the entry among all.
