@@ -86,13 +86,14 @@ fn originals() -> Vec<(&'static str, &'static str)> {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 12 + 5 + 4);
+    assert_eq!(first.written.len(), 12 + 5 + 4 + 2);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
     assert!(get(&linux, "rust/kernel/lib.rs").contains("pub mod liveupdate;"));
     assert_eq!(get(&linux, "rust/kernel/liveupdate/handle.rs"), "//\n");
     assert_eq!(get(&linux, "rust/helpers/liveupdate.c"), "int h;\n");
+    assert_eq!(get(&linux, "include/linux/kho_slab.h"), "/* slab */\n");
     assert!(linux
         .join(CRATE)
         .join("driver/examples/counter.rs")
@@ -106,6 +107,7 @@ fn there_and_back_leaves_the_tree_as_it_was() {
     assert!(!linux.join("rust/kernel/liveupdate.rs").exists());
     assert!(!linux.join("rust/kernel/liveupdate").exists());
     assert!(!linux.join("rust/helpers/liveupdate.c").exists());
+    assert!(!linux.join("include/linux/kho_array.h").exists());
     assert_eq!(unintegrate(&linux).unwrap(), Changes::default());
 }
 
