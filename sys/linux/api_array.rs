@@ -200,7 +200,7 @@ mod tests {
     fn values_come_and_go() {
         // SAFETY: The array is destroyed at the end and not used then.
         unsafe {
-            let array = kho_array_create(c"kunit".as_ptr().cast());
+            let array = kho_array_create(c"kunit".as_char_ptr());
             assert!(kernel::error::from_err_ptr(array).is_ok());
             for at in 0..1000 {
                 assert!(kho_array_set(array, at * at, at) == 0);
@@ -230,7 +230,7 @@ mod tests {
     fn what_is_not_there_is_not_attached() {
         // SAFETY: No array is made.
         unsafe {
-            let none = kho_array_attach(c"kunit-none".as_ptr().cast());
+            let none = kho_array_attach(c"kunit-none".as_char_ptr());
             assert!(kernel::error::from_err_ptr(none) == Err(ENOENT));
             for handle in [0, 4096, 1 << 51, u64::MAX] {
                 let none = kho_array_attach_at(handle);

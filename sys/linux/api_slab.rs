@@ -296,8 +296,11 @@ const _: () = {
 mod tests {
     use super::*;
 
+    /// # Safety
+    ///
+    /// `object` is an object of a word or more, aligned to one.
     unsafe extern "C" fn seven(object: *mut c_void) {
-        // SAFETY: Objects of these tests are larger than a word and aligned to one.
+        // SAFETY: By the caller's promise.
         unsafe { object.cast::<u64>().write(7) };
     }
 
@@ -305,9 +308,9 @@ mod tests {
     fn objects_come_and_go() {
         // SAFETY: The cache is destroyed at the end; each object is freed once, and none is used then.
         unsafe {
-            let slab = kho_slab_create(c"kunit".as_ptr().cast(), 100, 32, Some(seven));
+            let slab = kho_slab_create(c"kunit".as_char_ptr(), 100, 32, Some(seven));
             assert!(kernel::error::from_err_ptr(slab).is_ok());
-            let twice = kho_slab_create(c"kunit".as_ptr().cast(), 100, 32, None);
+            let twice = kho_slab_create(c"kunit".as_char_ptr(), 100, 32, None);
             assert!(kernel::error::from_err_ptr(twice) == Err(EEXIST));
             let mut last = null_mut();
             for _ in 0..100 {
@@ -347,9 +350,9 @@ mod tests {
     fn what_is_not_there_is_not_attached() {
         // SAFETY: No cache is made.
         unsafe {
-            let none = kho_slab_attach(c"kunit-none".as_ptr().cast(), 8, 8, None);
+            let none = kho_slab_attach(c"kunit-none".as_char_ptr(), 8, 8, None);
             assert!(kernel::error::from_err_ptr(none) == Err(ENOENT));
-            let none = kho_slab_attach(c"".as_ptr().cast(), 8, 8, None);
+            let none = kho_slab_attach(c"".as_char_ptr(), 8, 8, None);
             assert!(kernel::error::from_err_ptr(none) == Err(EINVAL));
             for handle in [0, 4096, 1 << 51, u64::MAX] {
                 let none = kho_slab_attach_at(handle, 8, 8, None);
