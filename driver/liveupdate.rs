@@ -16,9 +16,12 @@
 //!
 //! What is handed over is a struct of plain bytes in [`Preserved`] memory. Its [`Handle`] is all
 //! that LUO stores; with it, the next kernel takes the memory back as [`Restored`].
+//! A struct that is declared with [`handover_struct!`] has a layout and versions of its own, and its
+//! memory is a [`PreservedRecord`]; see [`record`].
 //! State that many files share is an [`Flb`], and lives as long as any file that needs it.
 //!
 //! [`liveupdate_handler!`]: crate::liveupdate_handler
+//! [`handover_struct!`]: crate::handover_struct
 //!
 //! No `unsafe` is needed for any of that.
 //!
@@ -122,6 +125,8 @@ mod handler;
 #[doc(hidden)]
 pub mod layout;
 mod needs;
+pub mod record;
+mod redeem;
 #[cfg(CONFIG_KUNIT)]
 pub mod testing;
 
@@ -146,7 +151,13 @@ pub use self::{
         Registration,
         Retrieval, //
     },
-    needs::Needs, //
+    needs::Needs,
+    redeem::{
+        PreservedArea,
+        PreservedRecord,
+        RecordHandle,
+        RestoredArea, //
+    }, //
 };
 
 /// Whether this kernel was told to do live updates, by `liveupdate=on` on its command line.
@@ -251,6 +262,67 @@ macro_rules! liveupdate_layout {
     };
 }
 
+/// Declares a struct that is handed over: a format with versions, whose fields have fixed places.
+///
+/// The struct has the trait [`Handover`]: [`encode`] writes it in any version, [`decode`] reads any
+/// version up to the newest one. What its fields may be, and their bytes: [`Wire`].
+///
+/// A field that came later stands behind all that were there. `since` is the version in which it came,
+/// and `default` what it is in older records. Only a value that is its default can be written as an
+/// older version.
+///
+/// `layouts` pins the fingerprint of each version. The build fails when a layout is not the one that is
+/// pinned, and says which number is expected: a version that was in a kernel must never change, and
+/// the number of a new version is the one that the compiler names. Attributes of the struct pass.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     handover_struct,
+///     liveupdate::record::{
+///         Fault,
+///         Handover, //
+///     },
+///     prelude::*, //
+/// };
+///
+/// handover_struct! {
+///     /// A queue of a device.
+///     #[derive(Debug, PartialEq)]
+///     struct Queue("doc-queue") version 2 layouts [0x4418c45e, 0xb004ace8] {
+///         /// Entry that is served next.
+///         next: u16,
+///         name: [u8; 8],
+///         /// Entries that are served at once.
+///         #[since(2, default = 1)]
+///         burst: u16,
+///     }
+/// }
+///
+/// let queue = Queue { next: 7, name: *b"receive\0", burst: 1 };
+/// // What a kernel of version 1 wrote, and can read.
+/// let old = queue.encode(1)?;
+/// assert_eq!(Queue::decode(&old), Ok(queue));
+/// // It knows of no bursts.
+/// let queue = Queue { next: 7, name: *b"receive\0", burst: 4 };
+/// assert_eq!(queue.encode(1), Err(Fault::Unsaid("burst")));
+/// // Bytes that nobody wrote.
+/// assert_eq!(Queue::decode(&[0; 40]), Err(Fault::Version));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// [`Handover`]: crate::liveupdate::record::Handover
+/// [`encode`]: crate::liveupdate::record::Handover::encode
+/// [`decode`]: crate::liveupdate::record::Handover::decode
+/// [`Wire`]: crate::liveupdate::record::Wire
+#[macro_export]
+macro_rules! handover_struct {
+    ($($struct:tt)+) => {
+        $crate::__handover_struct!([$crate::liveupdate::record] $($struct)+);
+    };
+}
+
 /// What the macros above put into `.modinfo`.
 #[doc(hidden)]
 #[macro_export]
@@ -270,13 +342,35 @@ macro_rules! __liveupdate_declare {
             const OWNER: Option<&[u8]> =
                 Some(<<$type as $trait>::OwnerModule as $crate::ModuleMetadata>::NAME.to_bytes());
             const COMPATIBLE: &$crate::str::CStr = <$type as $trait>::COMPATIBLE;
+            const FIELDS: &[$crate::liveupdate::record::Entry] = <$type as $trait>::FIELDS;
+            const FORMAT: Declared =
+                Declared::compatible(COMPATIBLE.to_bytes(), "rw", <$type as $trait>::LAYOUT);
+            /// The fields decide, where they are known.
+            const LAYOUT: u32 = match FIELDS {
+                [] => FORMAT.layout,
+                fields => $crate::liveupdate::record::layout(fields, FORMAT.version),
+            };
             const LINE: Line = Line::new(
                 OWNER,
-                &Declared::compatible(COMPATIBLE.to_bytes(), "rw", <$type as $trait>::LAYOUT),
+                &Declared {
+                    layout: LAYOUT,
+                    ..FORMAT
+                },
             );
             #[link_section = ".modinfo"]
             #[used(compiler)]
             static DECLARATION: [u8; LINE.len()] = LINE.bytes();
+
+            const TABLE: $crate::liveupdate::record::FieldsLine =
+                $crate::liveupdate::record::FieldsLine::new(
+                    OWNER,
+                    FORMAT.name,
+                    FORMAT.version,
+                    FIELDS,
+                );
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static FIELDS_OF: [u8; TABLE.len()] = TABLE.to();
         };
     };
 }

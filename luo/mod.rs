@@ -30,7 +30,11 @@ pub(crate) mod formats;
 pub(crate) mod ids;
 pub(crate) mod incoming;
 pub(crate) mod ioctl;
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD, not(kernel)))]
+pub(crate) mod memory;
 pub(crate) mod outgoing;
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
+pub(crate) mod records;
 pub(crate) mod report;
 pub(crate) mod root;
 pub(crate) mod text;

@@ -21,11 +21,10 @@ mod run;
 pub(crate) mod sparse;
 pub(crate) mod table;
 
+pub(crate) use crate::luo::memory::Kho;
 pub(crate) use run::Run;
 
 use crate::kho::addr::{Order, Pfn};
-use crate::kho::incoming::Incoming;
-use crate::kho::outgoing::Outgoing;
 use crate::sys::error::Result;
 
 /// Most folios that are looked at in one step, and most runs: what a step keeps on the stack.
@@ -109,10 +108,4 @@ pub(crate) trait Sink {
     ///
     /// Nothing has changed then.
     fn publish(&mut self, pages: u64) -> Result;
-}
-
-/// The records of what is preserved. Each call takes and gives back a lock.
-pub(crate) trait Kho {
-    fn outgoing<T>(&mut self, f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T>;
-    fn incoming<T>(&mut self, f: impl FnOnce(&mut Incoming) -> Result<T>) -> Result<T>;
 }

@@ -23,6 +23,19 @@ pub(crate) mod declare;
 pub(crate) mod fdt;
 #[path = "../driver/liveupdate/layout.rs"]
 pub(crate) mod layout;
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
+#[path = "../driver/liveupdate/record/mod.rs"]
+pub(crate) mod record;
+
+/// Makes a format of a struct; what drivers have as `handover_struct!`.
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
+macro_rules! handover_struct {
+    ($($struct:tt)+) => {
+        $crate::__handover_struct!([$crate::sys::record] $($struct)+);
+    };
+}
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
+pub(crate) use handover_struct;
 
 /// The fingerprint of a format that is made of these structs: each with all its fields.
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
@@ -53,6 +66,27 @@ macro_rules! declare_format {
     };
 }
 pub(crate) use declare_format;
+
+/// Puts the fields of a format's struct into `.modinfo`, beside the declaration of that version.
+#[cfg(all(kernel, CONFIG_LIVEUPDATE_EVENTFD))]
+macro_rules! declare_fields {
+    ($record:ty, $version:expr) => {
+        const _: () = {
+            use $crate::sys::record::{FieldsLine, Handover};
+            const LINE: FieldsLine = FieldsLine::new(
+                Some(b"liveupdate"),
+                <$record as Handover>::NAME,
+                $version,
+                <$record as Handover>::FIELDS,
+            );
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static FIELDS: [u8; LINE.len()] = LINE.to();
+        };
+    };
+}
+#[cfg(all(kernel, CONFIG_LIVEUPDATE_EVENTFD))]
+pub(crate) use declare_fields;
 
 /// Bytes of a release string: `__NEW_UTS_LEN` and a NUL.
 pub(crate) const RELEASE_LEN: usize = 65;

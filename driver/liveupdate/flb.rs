@@ -50,6 +50,12 @@ pub trait Flb: Sized + 'static {
     /// [`liveupdate_layout!`]: crate::liveupdate_layout
     const LAYOUT: u32 = 0;
 
+    /// The fields of what is handed over, if a struct of [`handover_struct!`] is: its
+    /// [`FIELDS`](super::record::Handover::FIELDS). The fingerprint follows from them.
+    ///
+    /// [`handover_struct!`]: crate::handover_struct
+    const FIELDS: &'static [super::record::Entry] = &[];
+
     /// What is stored: most often [`Handle<SomeStruct>`](super::Handle).
     type Handle: AnyHandle;
 

@@ -60,7 +60,7 @@ pub const fn fingerprint(structs: &[&[Field]]) -> u32 {
 
 /// FNV-1a.
 #[inline]
-const fn mix(mut sum: u32, bytes: &[u8]) -> u32 {
+pub const fn mix(mut sum: u32, bytes: &[u8]) -> u32 {
     let mut at = 0;
     while at < bytes.len() {
         sum = (sum ^ bytes[at] as u32).wrapping_mul(0x0100_0193);

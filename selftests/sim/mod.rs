@@ -61,6 +61,8 @@ mod memfd;
 #[cfg(test)]
 mod memfd_sparse;
 #[cfg(test)]
+mod records;
+#[cfg(test)]
 mod replay;
 mod sample;
 #[cfg(test)]

@@ -20,6 +20,21 @@ pub(crate) fn incoming<T>(f: impl FnOnce(&mut Incoming) -> Option<T>) -> Option<
     f(state::INCOMING.lock().as_mut()?)
 }
 
+/// KHO of this kernel, for handlers.
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD))]
+pub(super) struct Records;
+
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD))]
+impl crate::luo::memory::Kho for Records {
+    fn outgoing<T>(&mut self, f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T> {
+        outgoing(f)
+    }
+
+    fn incoming<T>(&mut self, f: impl FnOnce(&mut Incoming) -> Result<T>) -> Result<T> {
+        incoming(|incoming| Some(f(incoming))).ok_or(crate::sys::error::ENOENT)?
+    }
+}
+
 /// Names a blob of `size` bytes in the root FDT, and in debugfs.
 pub(crate) fn add_subtree(name: &CStr, at: PhysAddr, size: usize) -> Result {
     outgoing(|out| out.add_subtree(name, at, size as u64))?;

@@ -6,29 +6,15 @@ use core::ffi::c_int;
 
 use kernel::prelude::*;
 
-use super::{glue, handover};
+use super::glue;
+use super::handover::Records;
 use crate::kho::addr::{Order, Pfn, PhysAddr};
-use crate::kho::incoming::Incoming;
-use crate::kho::outgoing::Outgoing;
 use crate::luo::incoming::TRY_AGAIN;
 use crate::memfd_luo::extents::{Name, NAME};
 use crate::memfd_luo::format::{seal, Refusal};
 use crate::memfd_luo::restore::Sparse;
 use crate::memfd_luo::retrieve::Waiting;
-use crate::memfd_luo::{convert, preserve, sparse, Folio, Kho, Run, Sink, Source, BATCH};
-
-/// KHO of this kernel.
-struct Records;
-
-impl Kho for Records {
-    fn outgoing<T>(&mut self, f: impl FnOnce(&mut Outgoing) -> Result<T>) -> Result<T> {
-        handover::outgoing(f)
-    }
-
-    fn incoming<T>(&mut self, f: impl FnOnce(&mut Incoming) -> Result<T>) -> Result<T> {
-        handover::incoming(|incoming| Some(f(incoming))).ok_or(ENOENT)?
-    }
-}
+use crate::memfd_luo::{convert, preserve, sparse, Folio, Run, Sink, Source, BATCH};
 
 /// A memfd somebody else holds open, for as long as this lives.
 ///

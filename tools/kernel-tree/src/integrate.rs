@@ -27,8 +27,8 @@ const HOST_ONLY: &str = "sys/host";
 pub const DRIVER: &str = "driver";
 
 /// What of it goes where: files, or folders with all below. The rest of the folder stays out. The API
-/// has two files in common with our crate.
-const DRIVER_PLACES: [(&str, &str); 6] = [
+/// has two files and a folder in common with our crate.
+const DRIVER_PLACES: [(&str, &str); 7] = [
     ("driver/liveupdate.rs", "rust/kernel/liveupdate.rs"),
     ("driver/liveupdate", "rust/kernel/liveupdate"),
     (
@@ -38,6 +38,10 @@ const DRIVER_PLACES: [(&str, &str); 6] = [
     (
         "driver/liveupdate/layout.rs",
         "kernel/liveupdate/rust/driver/liveupdate/layout.rs",
+    ),
+    (
+        "driver/liveupdate/record",
+        "kernel/liveupdate/rust/driver/liveupdate/record",
     ),
     ("driver/helpers.c", "rust/helpers/liveupdate.c"),
     ("driver/examples", "kernel/liveupdate/rust/driver/examples"),

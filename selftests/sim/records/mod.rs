@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Structs that are handed over: their bytes, their versions, and handles in them.
+
+mod handles;
+mod versions;
