@@ -3,4 +3,5 @@
 //! Structs that are handed over: their bytes, their versions, and handles in them.
 
 mod handles;
+mod in_c;
 mod versions;

@@ -28,7 +28,7 @@ pub const DRIVER: &str = "driver";
 
 /// What of it goes where: files, or folders with all below. The rest of the folder stays out. The API
 /// has two files and a folder in common with our crate.
-const DRIVER_PLACES: [(&str, &str); 7] = [
+const DRIVER_PLACES: [(&str, &str); 9] = [
     ("driver/liveupdate.rs", "rust/kernel/liveupdate.rs"),
     ("driver/liveupdate", "rust/kernel/liveupdate"),
     (
@@ -42,6 +42,14 @@ const DRIVER_PLACES: [(&str, &str); 7] = [
     (
         "driver/liveupdate/record",
         "kernel/liveupdate/rust/driver/liveupdate/record",
+    ),
+    (
+        "driver/c/liveupdate_record.h",
+        "include/linux/liveupdate_record.h",
+    ),
+    (
+        "driver/c/liveupdate_record.c",
+        "kernel/liveupdate/rust/driver/c/liveupdate_record.c",
     ),
     ("driver/helpers.c", "rust/helpers/liveupdate.c"),
     ("driver/examples", "kernel/liveupdate/rust/driver/examples"),
