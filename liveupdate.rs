@@ -2,8 +2,8 @@
 
 //! Live update for Linux: the crate root, built by Kbuild into vmlinux and by cargo for the host.
 //!
-//! Layers, and the only direction in which they may depend on each other: `memfd_luo` (a file
-//! handler) uses `kho` (memory), and that `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
+//! Layers, and the only direction in which they may depend on each other: `memfd_luo` and
+//! `eventfd_luo` (file handlers) use `luo` and `kho` (memory), and that `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
 //! both offer the same names, so `kho` is one source for two builds. `Documentation/design.rst`
 //! draws the whole picture.
 
@@ -16,6 +16,8 @@ const __LOG_PREFIX: &[u8] = b"KHO\0";
 #[cfg(all(kernel, CONFIG_LIVEUPDATE))]
 type LocalModule = sys::built_in::BuiltIn;
 
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
+pub(crate) mod eventfd_luo;
 pub(crate) mod kho;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod luo;

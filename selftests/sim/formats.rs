@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::kernel::{small_machine, words_at, FakeArea, Kernel};
-use super::{memfd, memfd_sparse};
+use super::{eventfd, memfd, memfd_sparse};
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::array::Array;
 use crate::kho::block_set::BlockSet;
@@ -23,10 +23,10 @@ use crate::kho::tree::{NodeStore, Tree};
 use crate::kho::vmalloc;
 use crate::sys::declare::{Declared, Line};
 use crate::sys::pages::{self, BuddyNodes};
-use crate::{kho, luo, memfd_luo};
+use crate::{eventfd_luo, kho, luo, memfd_luo};
 
 /// What our code declares, and where the bytes of each are pinned. `memblock` is mainline's code.
-const ALL: [(Declared, &str); 11] = [
+const ALL: [(Declared, &str); 12] = [
     (kho::fdt::FORMAT, "mainline-7.3.4-root.fdt"),
     (kho::vmalloc::FORMAT, "kho-vmalloc-v1.txt"),
     (kho::block::FORMAT, "kho-block-v1.txt"),
@@ -38,6 +38,7 @@ const ALL: [(Declared, &str); 11] = [
     (luo::format::FLB_FORMAT, "luo-v5.bin"),
     (memfd_luo::format::FORMAT, "memfd-v2.txt"),
     (memfd_luo::extents::FORMAT, "memfd-v3.txt"),
+    (eventfd_luo::FORMAT, "eventfd-v1.txt"),
 ];
 
 fn root() -> &'static Path {
@@ -120,7 +121,7 @@ fn every_version_has_a_golden_file() {
 #[test]
 fn every_declaration_is_known_here() {
     let mut found = Vec::new();
-    for folder in ["kho", "luo", "memfd_luo", "sys"] {
+    for folder in ["eventfd_luo", "kho", "luo", "memfd_luo", "sys"] {
         declarations(&root().join(folder), &mut found);
     }
     assert!(
@@ -368,6 +369,13 @@ fn kho_array_1() {
     assert_eq!(words(0, 12), link(pages[2], 2 << 60));
     assert_eq!(words(2, 3), link(pages[3], 1 << 60 ^ 3));
     assert_eq!(words(3, 5), link(pages[4], 512 * 3 + 5));
+}
+
+#[test]
+fn eventfd_1() {
+    let mut kernel = Kernel::cold(small_machine());
+    let record = eventfd::a_file_handed_over(&mut kernel);
+    demand("eventfd-v1.txt", &dump(&[record], &[]), OTHERWISE);
 }
 
 #[test]

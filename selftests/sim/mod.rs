@@ -47,6 +47,8 @@ mod carry;
 #[cfg(test)]
 mod checksum;
 #[cfg(test)]
+mod eventfd;
+#[cfg(test)]
 mod flips;
 #[cfg(test)]
 mod formats;

@@ -144,6 +144,19 @@ int lu_memfd_convert(struct file *file, u32 to, u64 data);
 int lu_memfd_retrieve(u32 version, u64 data, struct file **file);
 void lu_memfd_discard(u32 version, u64 data);
 
+/* eventfds: eventfd_ctx.h, in fs/eventfd.c; then what the handler does, defined in Rust. */
+bool lu_eventfd_is_ours(const struct file *file);
+bool lu_eventfd_semaphore(const struct file *file);
+bool lu_eventfd_nonblocking(const struct file *file);
+int lu_eventfd_keep(struct file *file, u64 at);
+void lu_eventfd_unkeep(struct file *file);
+struct file *lu_eventfd_create(u64 count, bool semaphore, bool nonblocking);
+int lu_eventfd_preserve(struct file *file, u64 *data);
+void lu_eventfd_unpreserve(struct file *file, u64 data);
+int lu_eventfd_freeze(struct file *file, u64 data);
+int lu_eventfd_retrieve(u64 data, struct file **file);
+void lu_eventfd_discard(u64 data);
+
 /* memblock and the boot (boot.c). */
 bool lu_firmware_says_ram(u64 start, u64 size);
 u64 lu_kernel_bytes(int place);

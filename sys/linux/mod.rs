@@ -28,6 +28,8 @@ mod debugfs;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod driver;
 pub(crate) mod early;
+#[cfg(CONFIG_LIVEUPDATE_EVENTFD)]
+mod eventfd;
 mod frame;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod gate;

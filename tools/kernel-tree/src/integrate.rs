@@ -18,7 +18,7 @@ pub const CRATE: &str = "kernel/liveupdate/rust";
 const FILES: [&str; 3] = ["Kbuild", "Kconfig", "liveupdate.rs"];
 
 /// The folders of the crate; one that the project does not have yet is left out.
-pub const FOLDERS: [&str; 4] = ["kho", "luo", "memfd_luo", "sys"];
+pub const FOLDERS: [&str; 5] = ["eventfd_luo", "kho", "luo", "memfd_luo", "sys"];
 
 /// Host builds alone use it.
 const HOST_ONLY: &str = "sys/host";
@@ -60,6 +60,9 @@ const HEADERS: [&str; 2] = ["include/linux/kho_array.h", "include/linux/kho_slab
 
 /// The kernel's header of the user API.
 const UAPI: &str = "include/uapi/linux/liveupdate.h";
+
+/// Where eventfds are.
+const EVENTFD: &str = "fs/eventfd.c";
 
 /// Every line we change in files of the kernel.
 const BLOCKS: &[Block] = &[
@@ -131,6 +134,42 @@ const BLOCKS: &[Block] = &[
         file: "mm/shmem.c",
         place: Place::After("\t\tfolio_ref_sub(folio, nr);"),
         template: include_str!("../templates/shmem_wait.c"),
+    },
+    // Whoever changes the count of an eventfd that is preserved changes the next kernel's copy.
+    Block {
+        file: EVENTFD,
+        place: Place::After("static DEFINE_IDA(eventfd_ida);"),
+        template: include_str!("../templates/eventfd_note.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::After("\tint id;"),
+        template: include_str!("../templates/eventfd_field.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::After("\t\tctx->count++;"),
+        template: include_str!("../templates/eventfd_changed.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::After("\tctx->count -= *cnt;"),
+        template: include_str!("../templates/eventfd_changed.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::After("\t\tctx->count += ucnt;"),
+        template: include_str!("../templates/eventfd_written.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::After("\tctx->flags = flags;"),
+        template: include_str!("../templates/eventfd_new.c"),
+    },
+    Block {
+        file: EVENTFD,
+        place: Place::Before("static int do_eventfd(unsigned int count, int flags)"),
+        template: include_str!("../templates/eventfd_include.c"),
     },
     // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back.
     Block {

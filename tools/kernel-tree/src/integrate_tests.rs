@@ -19,6 +19,10 @@ const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
 const MM: &str = "obj-$(CONFIG_LIVEUPDATE_MEMFD) += memfd_luo.o\n";
 const SHMEM: &str = "int shmem_add_to_page_cache(struct folio *folio,\n{\n\
     \t\txas_for_each_conflict(&xas, entry) {\n\t\t}\n\t\tfolio_ref_sub(folio, nr);\n}\n";
+const EVENTFD_TEXT: &str =
+    "static DEFINE_IDA(eventfd_ida);\n\nstruct eventfd_ctx {\n\tint id;\n};\n\n\
+    {\n\t\tctx->count++;\n\tctx->count -= *cnt;\n\t\tctx->count += ucnt;\n}\n\n\
+    static int do_eventfd(unsigned int count, int flags)\n{\n\tctx->flags = flags;\n}\n";
 const UAPI_TEXT: &str =
     "/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */\n#ifndef _UAPI_LIVEUPDATE_H\n\
     #define LIVEUPDATE_IOCTL_CREATE_SESSION \\\n\t1\n#define LIVEUPDATE_IOCTL_RETRIEVE_SESSION 2\n\
@@ -75,6 +79,7 @@ fn originals() -> Vec<(&'static str, &'static str)> {
         ("mm/shmem.c", SHMEM),
         ("kernel/liveupdate/Kconfig", KCONFIG),
         ("mm/Makefile", MM),
+        (EVENTFD, EVENTFD_TEXT),
         (UAPI, UAPI_TEXT),
         ("scripts/Makefile.vmlinux", VMLINUX),
         ("scripts/link-vmlinux.sh", LINK),
@@ -86,7 +91,7 @@ fn originals() -> Vec<(&'static str, &'static str)> {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 12 + 5 + 4 + 2);
+    assert_eq!(first.written.len(), 13 + 5 + 4 + 2);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());

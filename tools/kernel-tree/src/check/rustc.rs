@@ -32,7 +32,7 @@ pub(super) struct Variant {
     off: &'static [&'static str],
 }
 
-pub(super) const VARIANTS: [Variant; 5] = [
+pub(super) const VARIANTS: [Variant; 6] = [
     Variant {
         name: "KEXEC_HANDOVER_DEBUG",
         on: &["KEXEC_HANDOVER_DEBUG"],
@@ -51,7 +51,17 @@ pub(super) const VARIANTS: [Variant; 5] = [
     Variant {
         name: "no LIVEUPDATE",
         on: &[],
-        off: &["LIVEUPDATE", "LIVEUPDATE_MEMFD", "LIVEUPDATE_TEST"],
+        off: &[
+            "LIVEUPDATE",
+            "LIVEUPDATE_EVENTFD",
+            "LIVEUPDATE_MEMFD",
+            "LIVEUPDATE_TEST",
+        ],
+    },
+    Variant {
+        name: "no LIVEUPDATE_EVENTFD",
+        on: &[],
+        off: &["LIVEUPDATE_EVENTFD"],
     },
     Variant {
         name: "no KUNIT",
