@@ -118,6 +118,7 @@ impl AnonFile for Counter {
             return Err(EBUSY);
         }
         state.next = u64::from_ne_bytes(next);
+        history::add(state.next);
         Ok(next.len())
     }
 
@@ -383,9 +384,10 @@ impl kernel::InPlaceModule for CounterModule {
         try_pin_init!(Self {
             _handler: match HANDLER.register_if_enabled()? {
                 Some(handler) => {
-                    let handler = handler.with(&UPDATES)?;
+                    let handler = handler.with(&UPDATES)?.with(&history::HISTORY)?;
                     // Asked for early, so that it is known before a counter is preserved.
                     drop(UPDATES.incoming());
+                    drop(history::HISTORY.incoming());
                     Some(handler)
                 }
                 None => None,
@@ -401,5 +403,9 @@ impl kernel::InPlaceModule for CounterModule {
     }
 }
 
+mod history;
+
 #[cfg(CONFIG_KUNIT)]
 mod counter_tests;
+#[cfg(CONFIG_KUNIT)]
+mod history_tests;
