@@ -262,6 +262,12 @@ pub const ALL: &[Scenario] = &[
         play: updates::objects,
     },
     Scenario {
+        name: "eventfd",
+        about: "eventfds through two updates: counts, flags, signals until the jump, undone and refused ones",
+        kernels: &[Ours],
+        play: updates::eventfd,
+    },
+    Scenario {
         name: "ours-to-mainline",
         about: "the same, from ours to mainline's C",
         kernels: &[Ours, Mainline],

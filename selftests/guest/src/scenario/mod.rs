@@ -10,6 +10,7 @@ mod debug;
 mod debugfs;
 mod demo;
 mod driver;
+mod eventfd;
 mod faults;
 mod guide;
 mod hostile;
@@ -85,6 +86,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("many") => many::play(cmdline),
         Some("ioctls") => ioctls::play(cmdline),
         Some("driver") => driver::play(cmdline),
+        Some("eventfd") => eventfd::play(cmdline),
         Some("hostile-luo") => hostile_luo::play(cmdline),
         Some("memfd") => memfd::play(cmdline),
         Some("in-scratch") => in_scratch::play(cmdline),

@@ -29,6 +29,17 @@ pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
             line.map_or(format!("no line \"{words}\""), str::to_owned),
         ));
     }
+    // Set twice before the first update, and once after it.
+    for (update, words) in [(1, "2 settings arrived"), (2, "3 settings arrived")] {
+        let line = outcome
+            .console
+            .find(update, &format!("liveupdate_counter: {words}"));
+        played.checks.push(Check::new(
+            format!("generation {update}: a table of records arrived"),
+            line.is_some(),
+            line.map_or(format!("no line \"{words}\""), str::to_owned),
+        ));
+    }
     Ok(played)
 }
 
@@ -76,6 +87,12 @@ pub fn objects(lab: &Lab, name: &str) -> Result<Played> {
         );
     }
     Ok(played)
+}
+
+/// eventfds, which the guest makes, uses and looks at.
+pub fn eventfd(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "eventfd", Ours, &[Ours, Ours]);
+    Ok(run(lab, &machine)?.0)
 }
 
 /// Two machines alike but for the kernel that hands over: what arrives must not differ, apart from the addresses in it.
