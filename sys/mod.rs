@@ -92,6 +92,7 @@ pub(crate) use declare_fields;
 pub(crate) const RELEASE_LEN: usize = 65;
 
 /// An image that is loaded and will be booted by a kexec.
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LoadedImage {
     /// What it is known by; 0 if none is loaded.

@@ -336,8 +336,7 @@ impl<T: FileHandler> Drop for Registration<T> {
 }
 
 /// The function that makes what another version's handler has preserved into what this one would have.
-type Convert =
-    Option<unsafe extern "C" fn(*mut bindings::liveupdate_file_op_args, u32) -> c_int>;
+type Convert = Option<unsafe extern "C" fn(*mut bindings::liveupdate_file_op_args, u32) -> c_int>;
 
 /// The functions that LUO calls for `T`: each turns pointers into references once, calls the safe
 /// function, and turns its result into a number once.

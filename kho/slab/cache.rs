@@ -155,10 +155,10 @@ impl Cache {
     pub(crate) fn next(&self, position: u64) -> Option<(PhysAddr, u64)> {
         let shape = &self.shape;
         let each = shape.objects as u64;
-        let mut number = usize::try_from(position / each).ok()?;
-        let mut from = (position % each) as usize;
-        while let Some(index) = self.indexes.get(number / shape.entries) {
-            let slot = number % shape.entries;
+        let mut number = usize::try_from(position.checked_div(each)?).ok()?;
+        let mut from = position.checked_rem(each)? as usize;
+        while let Some(index) = self.indexes.get(number.checked_div(shape.entries)?) {
+            let slot = number.checked_rem(shape.entries)?;
             if index.pages == 0 {
                 number += shape.entries - slot;
                 from = 0;
@@ -180,15 +180,16 @@ impl Cache {
         let shape = &self.shape;
         let start = object.pfn().phys();
         let offset = usize::try_from(object.raw() - start.raw()).map_err(|_| EINVAL)?;
-        let number = offset / shape.stride;
-        if offset % shape.stride != 0 || number >= shape.objects {
+        // Nothing is 0 here, which the compiler cannot know.
+        let number = offset.checked_div(shape.stride).ok_or(EINVAL)?;
+        if offset.checked_rem(shape.stride) != Some(0) || number >= shape.objects {
             return Err(EINVAL);
         }
         let noted = pages::note(start.pfn()).ok_or(EINVAL)?;
         let noted = usize::try_from(noted).map_err(|_| EINVAL)?;
         let place = Place {
-            index: noted / shape.entries,
-            slot: noted % shape.entries,
+            index: noted.checked_div(shape.entries).ok_or(EINVAL)?,
+            slot: noted.checked_rem(shape.entries).ok_or(EINVAL)?,
         };
         // The note of a page that is another's says anything.
         let index = self.indexes.get(place.index).ok_or(EINVAL)?;

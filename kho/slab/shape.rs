@@ -70,7 +70,7 @@ impl Shape {
         }
         let align = align.max(WORD);
         let stride = size.next_multiple_of(align);
-        let objects = PAGE / stride;
+        let objects = PAGE.checked_div(stride).ok_or(EINVAL)?;
         let entry = 1 + objects.div_ceil(64);
         let narrow = |value: usize| u32::try_from(value).map_err(|_| EINVAL);
         Ok(Self {

@@ -142,11 +142,8 @@ pub(super) unsafe fn negotiate(image: *const bindings::kimage) -> Result {
     // loaded.
     let (file, cmdline) = unsafe {
         (
-            bytes((*image).kernel_buf, (*image).kernel_buf_len as usize),
-            bytes(
-                (*image).cmdline_buf.cast(),
-                (*image).cmdline_buf_len as usize,
-            ),
+            bytes((*image).kernel_buf, (*image).kernel_buf_len),
+            bytes((*image).cmdline_buf.cast(), (*image).cmdline_buf_len),
         )
     };
     luo.negotiate(image.addr(), file, cmdline)

@@ -3,7 +3,6 @@
 //! Formats of this kernel: what C knows of the next one's image, and the folders of sysfs, which are
 //! `sys/c/luo_formats.c`.
 
-use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::prelude::*;
@@ -46,7 +45,7 @@ pub(crate) fn loaded_image() -> LoadedImage {
 /// Whether `liveupdate.hide=` names a format: this kernel does then as if it did not have it.
 pub(crate) fn hidden(format: &Id) -> bool {
     // SAFETY: A string of C's that does not change once the command line was parsed.
-    let list = unsafe { CStr::from_ptr(glue::lu_hidden_formats().cast()) };
+    let list = unsafe { CStr::from_char_ptr(glue::lu_hidden_formats()) };
     hides(list.to_bytes(), format.name.text(), format.version)
 }
 
@@ -105,7 +104,7 @@ pub(super) fn hide(luo: &Luo, format: &Id) {
 /// `name` is a string.
 unsafe fn format_of(name: *const c_char, version: u32) -> Result<Id> {
     // SAFETY: By the caller's promise.
-    let name = unsafe { CStr::from_ptr(name.cast()) };
+    let name = unsafe { CStr::from_char_ptr(name) };
     let name = name.to_str().map_err(|_| ENOENT)?;
     Id::new(name, version).ok_or(ENOENT)
 }

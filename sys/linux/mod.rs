@@ -20,6 +20,7 @@ mod api_subtree;
 pub(crate) mod boot_mem;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod built_in;
+#[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod catalogue;
 #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
 mod corrupt;
