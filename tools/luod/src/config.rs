@@ -104,8 +104,8 @@ impl Config {
         range("claim_limit", config.claim_limit, 1, 86_400)?;
         range("busy_limit", config.busy_limit, 1, 3_600)?;
         ensure!(
-            config.socket.is_absolute() && config.socket.as_os_str().len() < 108,
-            "socket = \"{}\" is not an absolute path of less than 108 bytes",
+            config.socket.is_absolute() && config.socket.as_os_str().len() < 104,
+            "socket = \"{}\" is not an absolute path of less than 104 bytes",
             config.socket.display()
         );
         ensure!(!config.group.is_empty(), "group is empty");

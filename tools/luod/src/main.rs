@@ -17,7 +17,7 @@ use std::fmt;
 use std::io::IsTerminal;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use tracing::{warn, Event, Level, Subscriber};
@@ -95,6 +95,9 @@ fn make_room(config: &mut Config) {
     }
 }
 
+/// What the socket's name ends with until it is ready.
+const FRESH: &str = ".new";
+
 /// Root and the group can connect; who it is decides what they may do.
 fn listen(config: &Config) -> Result<UnixListener> {
     let path = &config.socket;
@@ -112,14 +115,20 @@ fn listen(config: &Config) -> Result<UnixListener> {
         Ok(false) => bail!("{name} is there, and no socket; remove it, or choose another path"),
         Err(_) => {}
     }
+    // Whoever sees the socket can use it: it gets its name when it has its owner.
+    let mut fresh = path.clone().into_os_string();
+    fresh.push(FRESH);
+    let fresh = PathBuf::from(fresh);
+    let _ = std::fs::remove_file(&fresh);
     let before = umask(Mode::from_raw_mode(0o117));
-    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {name}"));
+    let listener = UnixListener::bind(&fresh).with_context(|| format!("cannot listen on {name}"));
     umask(before);
     let listener = listener?;
     if let Some(group) = group_number(&config.group) {
-        chown(path, None, Some(Gid::from_raw(group)))
+        chown(&fresh, None, Some(Gid::from_raw(group)))
             .with_context(|| format!("cannot give {name} to the group {}", config.group))?;
     }
+    std::fs::rename(&fresh, path).with_context(|| format!("cannot listen on {name}"))?;
     Ok(listener)
 }
 
