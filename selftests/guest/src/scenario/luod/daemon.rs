@@ -12,22 +12,28 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const NOTIFY: &str = "/run/notify";
+/// What nobody but [`Store::settle`] says to the store.
+const MARK: &[u8] = b"MARK=1";
 
 type Stored = Vec<(String, OwnedFd)>;
 
 /// What a service manager keeps for luod.
-#[derive(Clone)]
-pub struct Store(Arc<Mutex<Stored>>);
+#[derive(Clone, Default)]
+pub struct Store {
+    stored: Arc<Mutex<Stored>>,
+    marks: Arc<AtomicU64>,
+}
 
 impl Store {
     pub fn open() -> Result<Self> {
         let _ = std::fs::remove_file(NOTIFY);
         let socket = UnixDatagram::bind(NOTIFY).context("cannot bind the notify socket")?;
-        let store = Self(Arc::default());
+        let store = Self::default();
         let inside = store.clone();
         std::thread::spawn(move || while inside.hear(&socket).is_ok() {});
         Ok(store)
@@ -48,19 +54,37 @@ impl Store {
         let text = String::from_utf8_lossy(&text[..got.bytes]).into_owned();
         let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
         let name = name.unwrap_or("stored").to_owned();
-        let Ok(mut stored) = self.0.lock() else {
+        let Ok(mut stored) = self.stored.lock() else {
             bail!("the store is broken");
         };
         if text.contains("FDSTOREREMOVE=1") {
             stored.retain(|(other, _)| *other != name);
         } else if text.contains("FDSTORE=1") {
             stored.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
+        } else if text.as_bytes() == MARK {
+            self.marks.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Waits until all was heard that has been said: systemd hears a service out as well before it starts it anew.
+    fn settle(&self) -> Result<()> {
+        let before = self.marks.load(Ordering::Acquire);
+        UnixDatagram::unbound()?
+            .send_to(MARK, NOTIFY)
+            .context("nobody listens to the notify socket")?;
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.marks.load(Ordering::Acquire) == before {
+            if Instant::now() > until {
+                bail!("the store hears nothing");
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
 
     pub fn names(&self) -> Vec<String> {
-        let stored = self.0.lock();
+        let stored = self.stored.lock();
         stored.map_or(Vec::new(), |stored| {
             stored.iter().map(|(name, _)| name.clone()).collect()
         })
@@ -74,8 +98,9 @@ impl Luod {
     /// Starts it and waits until it can be connected to.
     pub fn start(store: Option<&Store>) -> Result<Self> {
         let mut command = Command::new("/bin/luod");
-        if let Some(Store(stored)) = store {
-            let Ok(stored) = stored.lock() else {
+        if let Some(store) = store {
+            store.settle()?;
+            let Ok(stored) = store.stored.lock() else {
                 bail!("the store is broken");
             };
             let numbers: Vec<String> = stored
