@@ -393,7 +393,7 @@ impl kernel::InPlaceModule for CounterModule {
                 None => None,
             },
             _old: match OLD_HANDLER.register_if_enabled()? {
-                Some(handler) => Some(handler.with(&UPDATES)?),
+                Some(handler) => Some(handler.with(&UPDATES)?.with(&history::HISTORY)?),
                 None => None,
             },
             _device <- MiscDeviceRegistration::register(MiscDeviceOptions {
