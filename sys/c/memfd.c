@@ -297,6 +297,7 @@ int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd
 {
 	struct address_space *mapping = file->f_mapping;
 	unsigned long at = *index;
+	unsigned int nr;
 	bool found;
 
 	cond_resched();
@@ -309,6 +310,12 @@ int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd
 	}
 	/* An entry of many pages is found at any of them. */
 	*index = max_t(u64, *index, at);
+	if (fatal_signal_pending(current))
+		return -EINTR;
+	/* It stops at a hole. How far that is need be known only for what has to be brought in. */
+	nr = pin_present(mapping, *index, end, into, most);
+	if (nr)
+		return nr;
 	return lu_memfd_pin(file, *index,
 			    present_until(mapping, *index, min_t(u64, end, *index + AT_ONCE)),
 			    into, most);
