@@ -3,26 +3,37 @@
 //! The C API of preserved sparse arrays: include/linux/kho_array.h. What an array is is `kho/array/`;
 //! here is its lock.
 
+use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::Mutex;
 
 use super::api_slab::{name_of, named};
 use super::glue::{self, kho_array};
-use super::lock::{locked, Locked};
 use crate::kho::addr::PhysAddr;
 use crate::kho::array::shape::KIND;
 use crate::kho::array::Array;
 
 /// What a `struct kho_array` is. Its lock is taken before any of KHO's.
-struct Held(Locked<Array>);
+#[pin_data]
+struct Held {
+    #[pin]
+    array: Mutex<Array>,
+}
 
-/// Makes the structure that C gets of an array.
-fn wrap(array: Result<Array>) -> *mut kho_array {
-    let wrapped = array.and_then(|array| {
-        let array = locked!(array, "kho_array")?;
-        Ok(KBox::new(Held(array), GFP_KERNEL)?)
-    });
-    match wrapped {
-        Ok(array) => KBox::into_raw(array).cast(),
+/// Makes an array, and the structure that C gets of it.
+fn wrap(make: impl FnOnce() -> Result<Array>) -> *mut kho_array {
+    let wrapped = || -> Result<_> {
+        // Before there is an array: one that was taken over and then dropped would lose all it has.
+        let room = KBox::<Held>::new_uninit(GFP_KERNEL)?;
+        let array = make()?;
+        let Ok(made) = room.write_pin_init(pin_init!(Held {
+            array <- new_mutex!(array, "kho_array"),
+        }));
+        Ok(made)
+    };
+    match wrapped() {
+        // SAFETY: It stays where it is until it is dropped.
+        Ok(held) => KBox::into_raw(unsafe { Pin::into_inner_unchecked(held) }).cast(),
         Err(err) => err.to_ptr(),
     }
 }
@@ -32,9 +43,9 @@ fn wrap(array: Result<Array>) -> *mut kho_array {
 /// # Safety
 ///
 /// `array` came from [`wrap`] and is not destroyed meanwhile.
-unsafe fn of<'a>(array: *mut kho_array) -> &'a Locked<Array> {
+unsafe fn of<'a>(array: *mut kho_array) -> &'a Mutex<Array> {
     // SAFETY: By the caller's promise.
-    unsafe { &(*array.cast::<Held>()).0 }
+    unsafe { &(*array.cast::<Held>()).array }
 }
 
 /// # Safety
@@ -43,7 +54,8 @@ unsafe fn of<'a>(array: *mut kho_array) -> &'a Locked<Array> {
 #[no_mangle]
 unsafe extern "C" fn kho_array_create(name: *const c_char) -> *mut kho_array {
     // SAFETY: By the caller's promise.
-    wrap(Array::create(unsafe { name_of(name) }))
+    let name = unsafe { name_of(name) };
+    wrap(|| Array::create(name))
 }
 
 /// # Safety
@@ -53,12 +65,12 @@ unsafe extern "C" fn kho_array_create(name: *const c_char) -> *mut kho_array {
 unsafe extern "C" fn kho_array_attach(name: *const c_char) -> *mut kho_array {
     // SAFETY: By the caller's promise.
     let name = unsafe { name_of(name) };
-    wrap(named(&KIND, name).and_then(|root| Array::attach(root, name)))
+    wrap(|| Array::attach(named(&KIND, name)?, name))
 }
 
 #[no_mangle]
 extern "C" fn kho_array_attach_at(handle: u64) -> *mut kho_array {
-    wrap(Array::attach(PhysAddr::new(handle), &[]))
+    wrap(|| Array::attach(PhysAddr::new(handle), &[]))
 }
 
 /// # Safety

@@ -6,10 +6,11 @@
 use core::ffi::c_void;
 use core::ptr::null_mut;
 
+use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::sync::Mutex;
 
 use super::glue::{self, kho_slab};
-use super::lock::{locked, Locked};
 use super::state;
 use crate::kho::addr::PhysAddr;
 use crate::kho::root::{self, Kind};
@@ -20,9 +21,11 @@ use crate::kho::slab::shape::KIND;
 type Ctor = Option<unsafe extern "C" fn(object: *mut c_void)>;
 
 /// What a `struct kho_slab` is.
+#[pin_data]
 struct Slab {
     /// Taken before any lock of KHO's.
-    cache: Locked<Cache>,
+    #[pin]
+    cache: Mutex<Cache>,
     ctor: Ctor,
 }
 
@@ -52,14 +55,21 @@ pub(super) fn named(kind: &Kind, name: &[u8]) -> Result<PhysAddr> {
     Ok(state::find_subtree(root::subtree(kind, name, &mut buffer)?)?.data)
 }
 
-/// Makes the structure that C gets of a cache.
-fn wrap(cache: Result<Cache>, ctor: Ctor) -> *mut kho_slab {
-    let wrapped = cache.and_then(|cache| {
-        let cache = locked!(cache, "kho_slab")?;
-        Ok(KBox::new(Slab { cache, ctor }, GFP_KERNEL)?)
-    });
-    match wrapped {
-        Ok(slab) => KBox::into_raw(slab).cast(),
+/// Makes a cache, and the structure that C gets of it.
+fn wrap(make: impl FnOnce() -> Result<Cache>, ctor: Ctor) -> *mut kho_slab {
+    let wrapped = || -> Result<_> {
+        // Before there is a cache: one that was taken over and then dropped would lose all it has.
+        let room = KBox::<Slab>::new_uninit(GFP_KERNEL)?;
+        let cache = make()?;
+        let Ok(made) = room.write_pin_init(pin_init!(Slab {
+            cache <- new_mutex!(cache, "kho_slab"),
+            ctor,
+        }));
+        Ok(made)
+    };
+    match wrapped() {
+        // SAFETY: It stays where it is until it is dropped.
+        Ok(slab) => KBox::into_raw(unsafe { Pin::into_inner_unchecked(slab) }).cast(),
         Err(err) => err.to_ptr(),
     }
 }
@@ -95,7 +105,8 @@ unsafe extern "C" fn kho_slab_create(
     ctor: Ctor,
 ) -> *mut kho_slab {
     // SAFETY: By the caller's promise.
-    wrap(Cache::create(unsafe { name_of(name) }, size, align), ctor)
+    let name = unsafe { name_of(name) };
+    wrap(|| Cache::create(name, size, align), ctor)
 }
 
 /// # Safety
@@ -110,8 +121,10 @@ unsafe extern "C" fn kho_slab_attach(
 ) -> *mut kho_slab {
     // SAFETY: By the caller's promise.
     let name = unsafe { name_of(name) };
-    let cache = named(&KIND, name).and_then(|root| Cache::attach(root, name, size, align));
-    wrap(cache, ctor)
+    wrap(
+        || Cache::attach(named(&KIND, name)?, name, size, align),
+        ctor,
+    )
 }
 
 /// # Safety
@@ -124,7 +137,10 @@ unsafe extern "C" fn kho_slab_attach_at(
     align: usize,
     ctor: Ctor,
 ) -> *mut kho_slab {
-    wrap(Cache::attach(PhysAddr::new(handle), &[], size, align), ctor)
+    wrap(
+        || Cache::attach(PhysAddr::new(handle), &[], size, align),
+        ctor,
+    )
 }
 
 /// # Safety
