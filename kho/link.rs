@@ -7,6 +7,8 @@
 //! link: it never leads into somebody else's memory. It is one word, so a link is there or it is
 //! not, at whatever moment a kernel stops.
 
+use core::sync::atomic::{compiler_fence, Ordering};
+
 use super::addr::PhysAddr;
 use crate::sys::Frame;
 
@@ -38,15 +40,16 @@ pub(crate) fn target(link: u64) -> Option<Frame> {
     Frame::at(PhysAddr::new(link & !CHECK))
 }
 
-/// Whether a link of this kernel's own leads to a page.
-pub(crate) fn leads_to(link: u64, page: PhysAddr) -> bool {
-    link != 0 && link & !CHECK == page.raw()
-}
-
 /// Where a link that was handed over leads, if it was made for this place.
 pub(crate) fn judge(link: u64, place: u64) -> Option<PhysAddr> {
     let phys = PhysAddr::new(link & !CHECK);
     (phys.is_page_aligned() && link & CHECK == check(phys, place)).then_some(phys)
+}
+
+/// Orders what is written before against what is written after: other kernels see the words of one
+/// CPU as it left them when it was stopped, in the order in which it executed.
+pub(crate) fn commit() {
+    compiler_fence(Ordering::SeqCst);
 }
 
 #[cfg_attr(kernel, kernel::prelude::kunit_tests(kho_link))]

@@ -3,8 +3,9 @@
  * Preserved slab caches: objects of one size that live through a live update where they are.
  *
  * Objects are preserved from the moment they are allocated, until they are freed. The next kernel
- * attaches the cache, finds the objects in it, and goes on allocating and freeing. All functions may
- * sleep, and any number of threads may call them at the same time.
+ * attaches the cache, finds the objects in it, and goes on allocating and freeing. Any number of threads
+ * may call the functions at the same time. All may sleep but those that are said not to, which can be
+ * called in any context, interrupts too. Each CPU allocates from pages of its own, on its NUMA node.
  */
 #ifndef _LINUX_KHO_SLAB_H
 #define _LINUX_KHO_SLAB_H
@@ -60,6 +61,13 @@ void kho_slab_destroy(struct kho_slab *slab);
 void *kho_slab_alloc(struct kho_slab *slab);
 
 /**
+ * kho_slab_alloc_atomic - as kho_slab_alloc(), without sleeping
+ *
+ * Return: an object of a page that the cache has already, or NULL if all are allocated.
+ */
+void *kho_slab_alloc_atomic(struct kho_slab *slab);
+
+/**
  * kho_slab_zalloc - as kho_slab_alloc(), whatever the previous kernel did to memory it had not allocated
  */
 void *kho_slab_zalloc(struct kho_slab *slab);
@@ -67,11 +75,40 @@ void *kho_slab_zalloc(struct kho_slab *slab);
 /**
  * kho_slab_free - free an object, or NULL
  *
- * It is zeroed, so that nothing of it is left for the next kernel.
+ * It is zeroed, so that nothing of it is left for the next kernel. A page whose last object it was is given
+ * back; of those that a CPU allocates from, one stays.
  *
  * Return: 0, or -EINVAL for what is no allocated object of this cache; nothing has happened then.
  */
 int kho_slab_free(struct kho_slab *slab, void *object);
+
+/* As kho_slab_free(), without sleeping: no page is given back. */
+int kho_slab_free_atomic(struct kho_slab *slab, void *object);
+
+/* Gives back all pages that have no object. */
+void kho_slab_shrink(struct kho_slab *slab);
+
+/**
+ * kho_slab_save - preserve a copy of something that was allocated elsewhere, such as by kmalloc()
+ * @from: what is copied, in a handler's freeze() for instance, when nobody changes it any more
+ * @size: its bytes, no more than an object has; the rest of the object is zero
+ *
+ * What was copied stays the caller's. Nothing else that happens to be near it is handed over.
+ *
+ * Return: the physical address of the copy, for kho_slab_load() or kho_slab_object(), or 0.
+ */
+u64 kho_slab_save(struct kho_slab *slab, const void *from, size_t size);
+
+/**
+ * kho_slab_load - take a copy out of the cache into memory of kmalloc(), as many bytes as an object has
+ * @phys: what kho_slab_save() returned
+ *
+ * The copy in the cache is freed. Does not sleep if @flags say so.
+ *
+ * Return: memory for kfree(), or an ERR_PTR: -EINVAL if no object is allocated there, also if it was loaded
+ * already, -ENOMEM.
+ */
+void *kho_slab_load(struct kho_slab *slab, u64 phys, gfp_t flags);
 
 /**
  * kho_slab_next - walk the allocated objects

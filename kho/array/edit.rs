@@ -3,20 +3,14 @@
 //! Setting and clearing values.
 
 use core::ops::RangeInclusive;
-use core::sync::atomic::{compiler_fence, Ordering};
 
 use super::find::is_present;
 use super::shape::{height, node, place, slot, split, HEIGHTS, MAP, TREES, VALUES};
 use super::Array;
-use crate::kho::link;
+use crate::kho::link::{self, commit};
 use crate::kho::page::PreservedPage;
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::{Frame, FRAME_WORDS};
-
-/// Orders what is written before against what is written after, for a kernel that stops in between.
-fn commit() {
-    compiler_fence(Ordering::SeqCst);
-}
 
 /// Most pages on the way to a value, the root included.
 const PATH: usize = HEIGHTS as usize + 1;

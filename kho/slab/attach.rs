@@ -2,8 +2,7 @@
 
 //! Caches that were handed over: checked as a whole, then taken over as a whole.
 
-use super::bits::Bits;
-use super::cache::Cache;
+use super::cache::{Cache, Parts};
 use super::index::{seal, Index, NEXT, SEAL};
 use super::shape::{Shape, FIRST, KIND};
 use crate::kho::addr::PhysAddr;
@@ -12,7 +11,7 @@ use crate::kho::link;
 use crate::kho::root::Root;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::{Error, Result, EINVAL, ENOMEM};
-use crate::sys::{log, pages};
+use crate::sys::log;
 
 impl Cache {
     /// Takes over the cache whose root is at an address. Nothing in it is trusted: every page that it
@@ -28,14 +27,11 @@ impl Cache {
         let frame = Root::claim(&mut claimed, &KIND, root, name, shape.of)?;
         let mut found = Found {
             shape,
-            indexes: KVVec::new(),
-            open: Bits::new(),
-            room: Bits::new(),
-            used: 0,
+            shards: KVVec::new(),
         };
         let mut next = frame.word(FIRST);
         while next != 0 {
-            let number = found.indexes.len();
+            let number = found.shards.len();
             let at = link::judge(next, number as u64)
                 .ok_or_else(|| broken(root, "a link of its index", next))?;
             let page = claimed
@@ -47,48 +43,28 @@ impl Cache {
             found.take(root, &mut claimed, Index::new(page))?;
             next = page.word(NEXT);
         }
+        // All that can fail before anything has changed.
+        let parts = Parts::new(&shape, found.shards.len())?;
         let root = Root::adopt(claimed, &KIND, frame, name)?;
-        let Found {
-            indexes,
-            open,
-            room,
-            used,
-            ..
-        } = found;
-        for (index, number) in indexes.iter().zip(0..) {
-            for slot in 0..shape.entries {
-                if let Some(page) = index.page(&shape, slot) {
-                    let entry = number * shape.entries as u64 + slot as u64;
-                    pages::set_note(page.phys().pfn(), entry);
-                }
-            }
-        }
-        Ok(Self {
-            root,
-            shape,
-            indexes,
-            open,
-            room,
-            used,
-            last: None,
-        })
+        let cache = parts.with(root, shape, &found.shards);
+        cache.shrink();
+        Ok(cache)
     }
 }
 
 /// What was found of a cache so far.
 struct Found {
     shape: Shape,
-    indexes: KVVec<Index>,
-    open: Bits,
-    room: Bits,
-    used: u64,
+    /// The pages of the index, and how many objects each has.
+    shards: KVVec<(Index, u64)>,
 }
 
 impl Found {
     /// Checks the entries of a page of the index, and claims their pages. These are not read.
     fn take(&mut self, root: PhysAddr, claimed: &mut Claimed, mut index: Index) -> Result {
-        let number = self.indexes.len();
+        let number = self.shards.len();
         let shape = self.shape;
+        let mut all = 0;
         for slot in 0..shape.entries {
             let at = Index::word_of(&shape, slot);
             let link = index.frame.word(at);
@@ -104,20 +80,16 @@ impl Found {
             if link == 0 {
                 continue;
             }
-            let entry = number as u64 * shape.entries as u64 + slot as u64;
+            let entry = shape.entry_number(number, slot);
             let page = link::judge(link, entry).ok_or_else(|| broken(root, "a link", link))?;
             claimed
                 .claim(page)
                 .map_err(|err| refused(err, root, "a page of objects", page))?;
             index.pages += 1;
             index.set_open(slot, free != 0);
-            self.used += used;
+            all += used;
         }
-        self.open.grow(number)?;
-        self.room.grow(number)?;
-        self.open.set(number, index.first_open().is_some());
-        self.room.set(number, index.pages < shape.entries);
-        Ok(self.indexes.push(index, GFP_KERNEL)?)
+        Ok(self.shards.push((index, all), GFP_KERNEL)?)
     }
 }
 

@@ -1,50 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A cache of this kernel: allocating and freeing its objects.
+//! A cache of this kernel: allocating and freeing its objects, by any number of CPUs at a time.
+//!
+//! Each CPU allocates from a shard of its own, of its own NUMA node. When that has no free object it
+//! takes one over that has and that no other CPU allocates from, or else adds a page. An object is freed
+//! into the shard it came from, whoever frees it. Locks: the chain, which may sleep; then one shard,
+//! with interrupts off.
 
-use super::bits::Bits;
-use super::index::{commit, seal, Index, NEXT, SEAL};
-use super::shape::{Shape, FIRST, KIND, PAGE, WORD};
-use crate::kho::addr::{Pfn, PhysAddr};
-use crate::kho::link;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use super::index::{seal, Index, NEXT, SEAL};
+use super::shape::{Shape, FIRST, KIND};
+use super::shard::{noted, zero, Object, Place, Shard};
+use super::table::{Mark, Table};
+use crate::kho::addr::PhysAddr;
+use crate::kho::link::{self, commit};
 use crate::kho::page::PreservedPage;
 use crate::kho::root::Root;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
-use crate::sys::error::{Result, EINVAL};
-use crate::sys::{pages, Frame};
+use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::lock::{locked, Locked, Spun};
+use crate::sys::pages::{self, Somewhere};
+use crate::sys::{cpu, Frame};
+
+/// Whether a caller may sleep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    May,
+    MustNot,
+}
+
+/// No shard has this number.
+const NONE: usize = usize::MAX;
 
 /// A cache. Dropping it frees its objects and its name.
-///
-/// # Invariants
-///
-/// The pages of the index, and the pages entered there, are this cache's, and preserved; in the
-/// struct page of each of the latter the number of its entry is noted. Free objects are zero, unless
-/// the kernel that left them was broken.
 pub(crate) struct Cache {
-    pub(super) root: Root,
-    pub(super) shape: Shape,
-    pub(super) indexes: KVVec<Index>,
-    /// Pages of the index with an entry that has a free object.
-    pub(super) open: Bits,
-    /// Pages of the index with an entry that has no page.
-    pub(super) room: Bits,
-    pub(super) used: u64,
-    /// The page of objects that the last one was allocated in.
-    pub(super) last: Option<(Place, Frame)>,
-}
-
-/// An entry of the index.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    index: usize,
-    slot: usize,
-}
-
-/// Where an object is.
-struct Object {
-    place: Place,
-    page: Frame,
-    number: usize,
+    root: Root,
+    shape: Shape,
+    table: Table,
+    /// The shard that each CPU allocates from.
+    own: KVVec<AtomicUsize>,
+    /// How many pages the index has: those of the shards from 0 on.
+    chain: Locked<usize>,
 }
 
 impl Cache {
@@ -56,15 +53,8 @@ impl Cache {
     /// use; `ENOMEM`.
     pub(crate) fn create(name: &[u8], size: usize, align: usize) -> Result<Self> {
         let shape = Shape::new(size, align)?;
-        Ok(Self {
-            root: Root::create(&KIND, name, shape.of)?,
-            shape,
-            indexes: KVVec::new(),
-            open: Bits::new(),
-            room: Bits::new(),
-            used: 0,
-            last: None,
-        })
+        let made = Parts::new(&shape, 0)?;
+        Ok(made.with(Root::create(&KIND, name, shape.of)?, shape, &[]))
     }
 
     /// The address by which a cache without a name is found.
@@ -74,62 +64,42 @@ impl Cache {
 
     /// Objects that are allocated.
     pub(crate) fn used(&self) -> u64 {
-        self.used
+        self.shards().map(|shard| shard.lock().used).sum()
     }
 
     /// Allocates an object: zeroed, and preserved.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`.
-    pub(crate) fn alloc(&mut self) -> Result<PhysAddr> {
-        loop {
-            let Place { index, slot } = match self.first_open() {
-                Some(place) => place,
-                None => self.add_page()?,
-            };
-            let shape = self.shape;
-            let Some(found) = self.indexes.get_mut(index) else {
-                continue;
-            };
-            let place = Place { index, slot };
-            let page = match self.last.filter(|(last, _)| *last == place) {
-                Some((_, page)) => Some(page),
-                None => found.page(&shape, slot),
-            };
-            let Some((object, page)) = found.first_free(&shape, slot).zip(page) else {
-                // Full: it was the last one's turn to say so.
-                self.set_open(place, false);
-                continue;
-            };
-            found.set_used(&shape, slot, object, true);
-            self.used += 1;
-            self.last = Some((place, page));
-            return Ok(at(page, object * shape.stride));
+    /// [`ENOMEM`], also if there is no free one and the caller must not sleep.
+    #[inline(always)]
+    pub(crate) fn alloc(&self, sleep: Sleep) -> Result<Object> {
+        let cpu = cpu::this();
+        if let Some(shard) = self.table.get(self.own(cpu).load(Ordering::Relaxed)) {
+            if let Some(object) = shard.lock().alloc(&self.shape) {
+                return Ok(object);
+            }
         }
+        self.alloc_elsewhere(cpu, sleep)
     }
 
-    /// Frees an object, and zeroes it. A page whose last object it was is given back.
+    /// Frees an object, and zeroes it. A page whose last object it was is given back, but for one a CPU,
+    /// and if the caller must not sleep.
     ///
     /// # Errors
     ///
     /// [`EINVAL`] for what is no object of this cache.
-    pub(crate) fn free(&mut self, object: PhysAddr) -> Result {
-        let shape = self.shape;
-        let Object {
-            place,
-            page,
-            number,
-        } = self.find(object)?;
-        self.zero(page, number);
-        let index = self.indexes.get_mut(place.index).ok_or(EINVAL)?;
-        index.set_used(&shape, place.slot, number, false);
-        self.used = self.used.saturating_sub(1);
-        let open = index.is_open(place.slot);
-        if index.first_used(&shape, place.slot, 0).is_none() {
-            self.remove_page(place, page);
-        } else if !open {
-            self.set_open(place, true);
+    #[inline(never)]
+    pub(crate) fn free(&self, object: Somewhere, sleep: Sleep) -> Result {
+        let (place, shard) = self.place(object).ok_or(EINVAL)?;
+        let mut held = shard.lock();
+        let empty = held.free(&self.shape, place)?;
+        if held.is_unmarked() {
+            held.remark(&self.shape, &self.table);
+        }
+        if empty && sleep == Sleep::May {
+            drop(held);
+            self.give_back(shard, place.slot);
         }
         Ok(())
     }
@@ -139,162 +109,227 @@ impl Cache {
     /// # Errors
     ///
     /// [`EINVAL`] for what is no object of this cache.
-    pub(crate) fn clear(&mut self, object: PhysAddr) -> Result {
-        let found = self.find(object)?;
-        self.zero(found.page, found.number);
+    pub(crate) fn clear(&self, object: Somewhere) -> Result {
+        let found = self.find(object).ok_or(EINVAL)?;
+        zero(&self.shape, found.page, found.offset);
         Ok(())
     }
 
-    /// Whether an address is that of an allocated object.
-    pub(crate) fn contains(&self, object: PhysAddr) -> bool {
-        self.find(object).is_ok()
+    /// The allocated object at an address, if there is one.
+    pub(crate) fn find(&self, object: Somewhere) -> Option<Object> {
+        let (place, shard) = self.place(object)?;
+        let found = shard.lock().find(&self.shape, place);
+        found
     }
 
     /// The first allocated object at `position` or behind it, and what is behind that; begin with 0.
     /// Objects may be allocated and freed in between: those that are there all the time are met once.
-    pub(crate) fn next(&self, position: u64) -> Option<(PhysAddr, u64)> {
+    pub(crate) fn next(&self, position: u64) -> Option<(Object, u64)> {
         let shape = &self.shape;
         let each = shape.objects as u64;
-        let mut number = usize::try_from(position.checked_div(each)?).ok()?;
+        let entry = usize::try_from(position.checked_div(each)?).ok()?;
         let mut from = position.checked_rem(each)? as usize;
-        while let Some(index) = self.indexes.get(number.checked_div(shape.entries)?) {
-            let slot = number.checked_rem(shape.entries)?;
-            if index.pages == 0 {
-                number += shape.entries - slot;
-                from = 0;
-                continue;
+        let mut slot = entry.checked_rem(shape.entries)?;
+        for number in entry.checked_div(shape.entries)?.. {
+            let found = self.table.get(number)?.lock().next(shape, slot, from);
+            if let Some((object, slot, at)) = found {
+                let behind = shape.entry_number(number, slot) * each + at as u64 + 1;
+                return Some((object, behind));
             }
-            let used = index.first_used(shape, slot, from);
-            if let Some((object, page)) = used.zip(index.page(shape, slot)) {
-                let behind = number as u64 * each + object as u64 + 1;
-                return Some((at(page, object * shape.stride), behind));
-            }
-            number += 1;
-            from = 0;
+            (slot, from) = (0, 0);
         }
         None
     }
 
-    /// Finds an allocated object, whoever says that it is one.
-    fn find(&self, object: PhysAddr) -> Result<Object> {
-        let shape = &self.shape;
-        let start = object.pfn().phys();
-        let offset = usize::try_from(object.raw() - start.raw()).map_err(|_| EINVAL)?;
-        // Nothing is 0 here, which the compiler cannot know.
-        let number = offset.checked_div(shape.stride).ok_or(EINVAL)?;
-        if offset.checked_rem(shape.stride) != Some(0) || number >= shape.objects {
-            return Err(EINVAL);
+    /// Gives back every page that has no object.
+    pub(crate) fn shrink(&self) {
+        for shard in self.shards() {
+            let entries = {
+                let mut held = shard.lock();
+                held.owned = false;
+                held.remark(&self.shape, &self.table);
+                match held.is_bare() {
+                    true => 0,
+                    false => self.shape.entries,
+                }
+            };
+            for slot in 0..entries {
+                self.give_back(shard, slot);
+            }
         }
-        let noted = pages::note(start.pfn()).ok_or(EINVAL)?;
-        let noted = usize::try_from(noted).map_err(|_| EINVAL)?;
-        let place = Place {
-            index: noted.checked_div(shape.entries).ok_or(EINVAL)?,
-            slot: noted.checked_rem(shape.entries).ok_or(EINVAL)?,
+        self.trim();
+    }
+
+    /// Bytes of an object.
+    pub(crate) fn size(&self) -> usize {
+        self.shape.of.size as usize
+    }
+
+    /// The shards there are, also those that are not in the chain.
+    fn shards(&self) -> impl Iterator<Item = &Spun<Shard>> {
+        (0..).map_while(|number| self.table.get(number))
+    }
+
+    fn own(&self, cpu: usize) -> &AtomicUsize {
+        static NOBODY: AtomicUsize = AtomicUsize::new(NONE);
+        self.own.get(cpu).unwrap_or(&NOBODY)
+    }
+
+    /// Where an object would have to be.
+    #[inline(always)]
+    fn place(&self, at: Somewhere) -> Option<(Place, &Spun<Shard>)> {
+        let number = self.shape.divide(at.offset())?;
+        let (shard, slot) = noted(at.note()?);
+        Some((Place { at, slot, number }, self.table.find(shard)?))
+    }
+
+    /// Allocates where this CPU has nothing.
+    #[cold]
+    #[inline(never)]
+    fn alloc_elsewhere(&self, cpu: usize, sleep: Sleep) -> Result<Object> {
+        if let Some(object) = self.take_over(cpu, Mark::Open, cpu::node(), |shard| {
+            shard.alloc(&self.shape)
+        }) {
+            return Ok(object);
+        }
+        if sleep == Sleep::MustNot {
+            return self.anywhere().ok_or(ENOMEM);
+        }
+        let page = match PreservedPage::new() {
+            Ok(page) => page,
+            Err(err) => return self.anywhere().ok_or(err),
         };
-        // The note of a page that is another's says anything.
-        let index = self.indexes.get(place.index).ok_or(EINVAL)?;
-        let known =
-            index.has_page(shape, place.slot, start) && index.is_used(shape, place.slot, number);
-        match Frame::at(start) {
-            Some(page) if known => Ok(Object {
-                place,
-                page,
-                number,
-            }),
-            _ => Err(EINVAL),
+        self.add(cpu, page)
+    }
+
+    /// An object of any shard that has one: before there is none.
+    fn anywhere(&self) -> Option<Object> {
+        self.shards()
+            .find_map(|shard| shard.lock().alloc(&self.shape))
+    }
+
+    /// Makes a shard of a node, which has a mark and is nobody's, this CPU's, if `f` finds what it
+    /// looks for.
+    fn take_over<T>(
+        &self,
+        cpu: usize,
+        mark: Mark,
+        node: i32,
+        mut f: impl FnMut(&mut Shard) -> Option<T>,
+    ) -> Option<T> {
+        self.table.marked(mark).find_map(|number| {
+            let found = {
+                let mut shard = self.table.get(number)?.lock();
+                if shard.owned || shard.node != node {
+                    return None;
+                }
+                let found = f(&mut shard);
+                shard.owned = found.is_some();
+                shard.remark(&self.shape, &self.table);
+                found
+            };
+            if found.is_some() {
+                self.set_own(cpu, number);
+            }
+            found
+        })
+    }
+
+    /// Has a CPU allocate from another shard.
+    fn set_own(&self, cpu: usize, number: usize) {
+        let before = self.own(cpu).swap(number, Ordering::Relaxed);
+        if let Some(shard) = self.table.get(before).filter(|_| before != number) {
+            let mut shard = shard.lock();
+            shard.owned = false;
+            shard.remark(&self.shape, &self.table);
         }
     }
 
-    fn zero(&self, page: Frame, object: usize) {
-        let words = self.shape.stride / WORD;
-        page.clear(object * words, words);
-        commit();
-    }
-
-    fn first_open(&self) -> Option<Place> {
-        let index = self.open.first()?;
-        let slot = self.indexes.get(index)?.first_open()?;
-        Some(Place { index, slot })
-    }
-
-    fn set_open(&mut self, place: Place, on: bool) {
-        if let Some(index) = self.indexes.get_mut(place.index) {
-            let any = index.set_open(place.slot, on);
-            self.open.set(place.index, any);
+    /// Adds a page of free objects, and allocates the first.
+    fn add(&self, cpu: usize, page: PreservedPage) -> Result<Object> {
+        let node = pages::node_of(page.frame().phys().pfn());
+        let mut page = Some(page);
+        let mut enter = |shard: &mut Shard| match shard.enter(&self.shape, page.take()?) {
+            Ok(()) => shard.alloc(&self.shape),
+            Err(back) => {
+                page = Some(back);
+                None
+            }
+        };
+        let own = self.table.get(self.own(cpu).load(Ordering::Relaxed));
+        let entered = own.and_then(|own| {
+            let mut shard = own.lock();
+            (shard.node == node).then(|| enter(&mut shard)).flatten()
+        });
+        if let Some(object) = entered.or_else(|| self.take_over(cpu, Mark::Room, node, enter)) {
+            return Ok(object);
         }
+        let (number, object) = self.extend(page.ok_or(ENOMEM)?, node)?;
+        self.set_own(cpu, number);
+        Ok(object)
     }
 
-    /// Adds a page of free objects.
-    fn add_page(&mut self) -> Result<Place> {
-        // The page first: without it, a page of the index would be for nothing.
-        let page = PreservedPage::new()?;
-        let shape = self.shape;
-        let number = match self.room.first() {
-            Some(number) => number,
-            None => self.add_index()?,
-        };
-        let index = self.indexes.get_mut(number).ok_or(EINVAL)?;
-        let slot = index.vacant(&shape).ok_or(EINVAL)?;
-        let place = Place {
-            index: number,
-            slot,
-        };
-        let page = page.keep();
-        let entry = entry_number(&shape, place);
-        pages::set_note(page.phys().pfn(), entry);
-        index.enter(&shape, slot, entry, page);
-        self.room.set(number, index.pages < shape.entries);
-        self.open.set(number, true);
-        Ok(place)
-    }
-
-    /// Adds a page to the index, at its end.
-    fn add_index(&mut self) -> Result<usize> {
-        let number = self.indexes.len();
-        self.indexes.reserve(1, GFP_KERNEL)?;
-        self.open.grow(number)?;
-        self.room.grow(number)?;
+    /// Adds a page to the index, at its end, and enters a page of objects there.
+    fn extend(&self, page: PreservedPage, node: i32) -> Result<(usize, Object)> {
+        let mut chain = self.chain.lock();
+        let number = *chain;
+        let shard = self.table.make(number)?;
+        let memory = Shard::memory(&self.shape)?;
         let frame = PreservedPage::new()?.keep();
         frame.set_word(SEAL, seal(self.handle(), frame.phys(), number));
-        self.indexes
-            .push(Index::new(frame), GFP_KERNEL)
-            .inspect_err(|_| drop(PreservedPage::of(frame)))?;
+        let (object, left) = {
+            let mut shard = shard.lock();
+            let before = shard.put(&self.shape, Index::new(frame), 0, memory);
+            shard.node = node;
+            let left = shard.enter(&self.shape, page).err();
+            shard.owned = true;
+            shard.remark(&self.shape, &self.table);
+            (shard.alloc(&self.shape), (left, before))
+        };
+        debug_assert!(left.0.is_none(), "a page of the index has room at first");
+        drop(left);
         commit();
         self.link(number, link::to(frame, number as u64));
-        self.room.set(number, true);
-        Ok(number)
+        *chain += 1;
+        Ok((number, object.ok_or(ENOMEM)?))
     }
 
-    /// Writes the link to page `number` of the index, where it belongs.
-    fn link(&mut self, number: usize, link: u64) {
-        match number.checked_sub(1).and_then(|n| self.indexes.get(n)) {
-            Some(before) => before.frame.set_word(NEXT, link),
+    /// Writes the link to page `number` of the index, where it belongs. The chain is locked.
+    fn link(&self, number: usize, link: u64) {
+        let before = number.checked_sub(1).and_then(|n| self.table.get(n));
+        match before.and_then(|shard| shard.lock().frame()) {
+            Some(before) => before.set_word(NEXT, link),
             None => self.root.frame().set_word(FIRST, link),
         }
     }
 
-    /// Gives back a page none of whose objects is allocated, and the pages at the end of the index
-    /// that have nothing any more.
-    fn remove_page(&mut self, place: Place, page: Frame) {
-        let shape = self.shape;
-        self.last = None;
-        if let Some(index) = self.indexes.get_mut(place.index) {
-            index.remove(&shape, place.slot);
-            let any = index.open.iter().any(|word| *word != 0);
-            self.open.set(place.index, any);
-            self.room.set(place.index, true);
+    /// Gives back the page of an entry if it has no object, and what of the index has nothing then.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&self, shard: &Spun<Shard>, slot: usize) {
+        let (page, bare) = {
+            let mut shard = shard.lock();
+            let page = shard.remove(&self.shape, slot);
+            shard.remark(&self.shape, &self.table);
+            (page, shard.is_bare())
+        };
+        if page.is_some() && bare {
+            self.trim();
         }
-        give_back(page);
-        while self.indexes.last().is_some_and(|index| index.pages == 0) {
-            let Some(index) = self.indexes.pop() else {
+    }
+
+    /// Gives back the pages at the end of the index that have nothing.
+    fn trim(&self) {
+        let mut chain = self.chain.lock();
+        while let Some(number) = chain.checked_sub(1) {
+            let last = self.table.get(number);
+            let Some(frame) = last.and_then(|l| l.lock().take(&self.shape, &self.table)) else {
                 return;
             };
-            let number = self.indexes.len();
             self.link(number, 0);
             commit();
-            self.open.set(number, false);
-            self.room.set(number, false);
-            drop(PreservedPage::of(index.frame));
+            *chain = number;
+            drop(PreservedPage::of(frame));
         }
     }
 }
@@ -304,31 +339,73 @@ impl Drop for Cache {
         // Nothing leads to the pages any more when they go, should the machine stop meanwhile.
         self.root.frame().set_word(FIRST, 0);
         commit();
-        for index in self.indexes.iter() {
+        for shard in (0..).map_while(|number| self.table.get(number)) {
             for slot in 0..self.shape.entries {
-                if let Some(page) = index.page(&self.shape, slot) {
-                    give_back(page);
-                }
+                let page = shard.lock().give_up(slot);
+                drop(page);
             }
-            drop(PreservedPage::of(index.frame));
+            let frame = shard.lock().frame();
+            drop(frame.map(PreservedPage::of));
         }
     }
 }
 
-/// The number of an entry among all of the index.
-fn entry_number(shape: &Shape, place: Place) -> u64 {
-    (place.index * shape.entries + place.slot) as u64
+/// What of a cache has to be allocated before it is there.
+pub(super) struct Parts {
+    own: KVVec<AtomicUsize>,
+    chain: Locked<usize>,
+    table: Table,
+    memory: KVVec<KVVec<Option<Frame>>>,
 }
 
-/// Gives a page of objects to the page allocator.
-fn give_back(page: Frame) {
-    pages::set_note(page.phys().pfn(), 0);
-    drop(PreservedPage::of(page));
-}
+impl Parts {
+    /// For a cache with so many pages of the index.
+    ///
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn new(shape: &Shape, chain: usize) -> Result<Self> {
+        let mut own = KVVec::with_capacity(cpu::count(), GFP_KERNEL)?;
+        for _ in 0..cpu::count() {
+            own.push(AtomicUsize::new(NONE), GFP_KERNEL)?;
+        }
+        let table = Table::new();
+        let mut memory = KVVec::with_capacity(chain, GFP_KERNEL)?;
+        for number in 0..chain {
+            table.make(number)?;
+            memory.push(Shard::memory(shape)?, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            own,
+            chain: locked!(chain, "kho_slab_chain")?,
+            table,
+            memory,
+        })
+    }
 
-/// The address at an offset in a page.
-fn at(page: Frame, offset: usize) -> PhysAddr {
-    debug_assert!(offset < PAGE);
-    let start: Pfn = page.phys().pfn();
-    PhysAddr::new(start.phys().raw() + offset as u64)
+    /// Makes the cache, with the pages of the index that were found, and how many objects each has: as
+    /// many as there is memory for.
+    pub(super) fn with(self, root: Root, shape: Shape, found: &[(Index, u64)]) -> Cache {
+        let Self {
+            own,
+            chain,
+            table,
+            mut memory,
+        } = self;
+        for (number, (index, used)) in found.iter().enumerate().rev() {
+            if let Some((shard, memory)) = table.get(number).zip(memory.pop()) {
+                let mut shard = shard.lock();
+                // It had none: nothing is freed with the lock held.
+                drop(shard.put(&shape, *index, *used, memory));
+                shard.remark(&shape, &table);
+            }
+        }
+        Cache {
+            root,
+            shape,
+            table,
+            own,
+            chain,
+        }
+    }
 }

@@ -6,12 +6,10 @@
 //! objects, set if that is allocated. Links say which entry they stand in, and the seal which page of
 //! which index this is, so that none is taken for another.
 
-use core::sync::atomic::{compiler_fence, Ordering};
-
 use super::shape::Shape;
 use crate::kho::addr::PhysAddr;
 use crate::kho::checksum::Sum;
-use crate::kho::link;
+use crate::kho::link::{self, commit};
 use crate::sys::Frame;
 
 /// Words of the header.
@@ -45,12 +43,6 @@ pub(crate) fn seal(root: PhysAddr, at: PhysAddr, number: usize) -> u64 {
     sum.value()
 }
 
-/// Orders what is written before against what is written after: other kernels see the words of one
-/// CPU as it left them when it was stopped, in the order in which it executed.
-pub(crate) fn commit() {
-    compiler_fence(Ordering::SeqCst);
-}
-
 impl Index {
     /// A page of which nothing is known.
     pub(crate) fn new(frame: Frame) -> Self {
@@ -69,17 +61,6 @@ impl Index {
     /// The page of objects of an entry.
     pub(crate) fn page(&self, shape: &Shape, slot: usize) -> Option<Frame> {
         link::target(self.frame.word(Self::word_of(shape, slot)))
-    }
-
-    /// Whether an entry has this page of objects.
-    pub(crate) fn has_page(&self, shape: &Shape, slot: usize, page: PhysAddr) -> bool {
-        link::leads_to(self.frame.word(Self::word_of(shape, slot)), page)
-    }
-
-    /// Whether an entry has a page with a free object.
-    pub(crate) fn is_open(&self, slot: usize) -> bool {
-        let word = self.open.get(slot / 64).copied().unwrap_or(0);
-        word & 1 << (slot % 64) != 0
     }
 
     /// An entry without a page.
@@ -106,13 +87,12 @@ impl Index {
         self.set_open(slot, false);
     }
 
-    /// Takes note whether an entry has a page with a free object. Returns whether any has.
-    pub(crate) fn set_open(&mut self, slot: usize, on: bool) -> bool {
+    /// Takes note whether an entry has a page with a free object.
+    pub(crate) fn set_open(&mut self, slot: usize, on: bool) {
         if let Some(word) = self.open.get_mut(slot / 64) {
             let mask = 1 << (slot % 64);
             *word = if on { *word | mask } else { *word & !mask };
         }
-        self.open.iter().any(|word| *word != 0)
     }
 
     /// The first entry that has a page with a free object.
@@ -122,13 +102,31 @@ impl Index {
         Some(at * 64 + word.trailing_zeros() as usize)
     }
 
-    /// The first free object of an entry's page.
-    pub(crate) fn first_free(&self, shape: &Shape, slot: usize) -> Option<usize> {
+    /// Whether any entry has a page with a free object.
+    pub(crate) fn any_open(&self) -> bool {
+        self.open.iter().any(|word| *word != 0)
+    }
+
+    /// Whether no other entry has a page with a free object.
+    pub(crate) fn is_only_open(&self, slot: usize) -> bool {
+        let others = self
+            .open
+            .iter()
+            .zip(0..)
+            .map(|(word, at)| match at == slot / 64 {
+                true => word & !(1 << (slot % 64)),
+                false => *word,
+            });
+        others.into_iter().all(|word| word == 0)
+    }
+
+    /// The first word of an entry's that stands for a free object, and the first object that it
+    /// stands for.
+    pub(crate) fn first_free(&self, shape: &Shape, slot: usize) -> Option<(usize, usize)> {
         let at = Self::word_of(shape, slot) + 1;
-        (0..shape.entry - 1).find_map(|word| {
-            let free = !self.frame.word(at + word) & shape.mask(word);
-            (free != 0).then(|| word * 64 + free.trailing_zeros() as usize)
-        })
+        let mut words = 0..shape.entry - 1;
+        let word = words.find(|word| !self.frame.word(at + word) & shape.mask(*word) != 0)?;
+        Some((at + word, word * 64))
     }
 
     /// The first allocated object of an entry's page, from `from` on.
@@ -142,20 +140,5 @@ impl Index {
             let used = self.frame.word(at + word) & keep;
             (used != 0).then(|| word * 64 + used.trailing_zeros() as usize)
         })
-    }
-
-    /// Whether an object is allocated.
-    pub(crate) fn is_used(&self, shape: &Shape, slot: usize, object: usize) -> bool {
-        let at = Self::word_of(shape, slot) + 1 + object / 64;
-        self.frame.word(at) & 1 << (object % 64) != 0
-    }
-
-    /// Says whether an object is allocated, after all that was written to it before.
-    pub(crate) fn set_used(&self, shape: &Shape, slot: usize, object: usize, used: bool) {
-        let at = Self::word_of(shape, slot) + 1 + object / 64;
-        let (old, mask) = (self.frame.word(at), 1 << (object % 64));
-        commit();
-        self.frame
-            .set_word(at, if used { old | mask } else { old & !mask });
     }
 }

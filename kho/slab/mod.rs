@@ -10,13 +10,18 @@
 //! where they are.
 //!
 //! [`shape`] is what a cache of some type looks like, and its format; [`index`] reads and writes a
-//! page of the index; [`cache`] allocates and frees; [`attach`] takes over what was handed over.
+//! page of the index; [`shard`] is such a page with its lock, and what a CPU allocates from; [`table`]
+//! finds shards; [`cache`] allocates and frees; [`attach`] takes over what was handed over.
 
 mod attach;
-mod bits;
 pub(crate) mod cache;
 mod index;
 pub(crate) mod shape;
+mod shard;
+mod table;
+
+#[cfg(kernel)]
+pub(crate) use shard::Object;
 
 #[cfg(test)]
 pub(crate) use index::seal;

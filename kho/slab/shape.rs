@@ -56,7 +56,14 @@ pub(crate) struct Shape {
     pub(crate) entry: usize,
     /// Entries in a page of the index.
     pub(crate) entries: usize,
+    /// What an offset is multiplied with to divide it by the stride, see [`Self::divide`].
+    inverse: u32,
 }
+
+/// What the inverse is a fraction of. With offsets and strides up to a page the quotient is exact: the
+/// inverse is too large by less than one, so the product by less than 2^12, a fraction of 2^24 that is
+/// less than one by a stride.
+const ONE: u32 = 1 << 24;
 
 impl Shape {
     /// # Errors
@@ -82,7 +89,19 @@ impl Shape {
             objects,
             entry,
             entries: (FRAME_WORDS - super::index::HEADER) / entry,
+            inverse: ONE.div_ceil(narrow(stride)?),
         })
+    }
+
+    /// Which object of a page begins at an offset in it.
+    pub(super) fn divide(&self, offset: usize) -> Option<usize> {
+        let number = (offset * self.inverse as usize) / ONE as usize;
+        (number < self.objects && number * self.stride == offset).then_some(number)
+    }
+
+    /// The number among all entries of one of a page of the index.
+    pub(super) fn entry_number(&self, number: usize, slot: usize) -> u64 {
+        (number as u64).wrapping_mul(self.entries as u64) + slot as u64
     }
 
     /// The bits of word `word` of an entry's that stand for objects.
@@ -102,7 +121,7 @@ mod tests {
 
     #[test]
     fn whatever_fits_a_page() {
-        for size in 1..=PAGE {
+        for size in (1..=PAGE).step_by(if cfg!(kernel) { 37 } else { 1 }) {
             for align in [0, 1, 2, 64, PAGE] {
                 let Ok(shape) = Shape::new(size, align) else {
                     panic!("{size} {align}");
@@ -114,6 +133,11 @@ mod tests {
                     .map(|w| shape.mask(w).count_ones())
                     .sum();
                 assert!(bits as usize == shape.objects);
+                for offset in 0..PAGE {
+                    let object = (offset / shape.stride, offset % shape.stride);
+                    let known = object.1 == 0 && object.0 < shape.objects;
+                    assert!(shape.divide(offset) == known.then_some(object.0));
+                }
             }
         }
     }

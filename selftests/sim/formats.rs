@@ -18,11 +18,11 @@ use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::array::Array;
 use crate::kho::block_set::BlockSet;
 use crate::kho::key::Run;
-use crate::kho::slab::cache::Cache;
+use crate::kho::slab::cache::{Cache, Sleep};
 use crate::kho::tree::{NodeStore, Tree};
 use crate::kho::vmalloc;
 use crate::sys::declare::{Declared, Line};
-use crate::sys::pages::{self, BuddyNodes};
+use crate::sys::pages::{self, BuddyNodes, Somewhere};
 use crate::{eventfd_luo, kho, luo, memfd_luo};
 
 /// What our code declares, and where the bytes of each are pinned. `memblock` is mainline's code.
@@ -316,11 +316,16 @@ fn link(at: PhysAddr, place: u64) -> u64 {
 fn kho_slab_1() {
     let mut kernel = Kernel::cold(small_machine());
     kernel.lend();
-    let mut cache = Cache::create(b"golden", 40, 16).expect("memory");
+    let cache = Cache::create(b"golden", 40, 16).expect("memory");
     // Two pages of objects; some are free.
-    let objects: Vec<_> = (0..90).map(|_| cache.alloc().expect("memory")).collect();
-    cache.free(objects[1]).expect("allocated");
-    cache.free(objects[88]).expect("allocated");
+    let one = |_| cache.alloc(Sleep::May).expect("memory").phys();
+    let objects: Vec<_> = (0..90).map(one).collect();
+    cache
+        .free(Somewhere::at(objects[1]), Sleep::May)
+        .expect("allocated");
+    cache
+        .free(Somewhere::at(objects[88]), Sleep::May)
+        .expect("allocated");
     let root = cache.handle();
     let index = PhysAddr::new(words_at(root)[10] >> 12 << 12);
     let pages = [

@@ -12,9 +12,10 @@ use super::kernel::{owned, preserved, Kernel, Ledger};
 use crate::kho::addr::PhysAddr;
 use crate::kho::link;
 use crate::kho::page::PreservedPage;
-use crate::kho::slab::cache::Cache;
+use crate::kho::slab::cache::{Cache, Sleep};
 use crate::sys::error::{Error, EEXIST, EINVAL, EIO};
 use crate::sys::machine::with;
+use crate::sys::pages::Somewhere;
 use crate::sys::Frame;
 
 /// The word of a root with the link to the index, and those of a page of the index: its header, and
@@ -47,9 +48,13 @@ fn objects(cache: &Cache) -> Vec<PhysAddr> {
         let (object, behind) = cache.next(position)?;
         assert!(behind > position);
         position = behind;
-        Some(object)
+        Some(object.phys())
     })
     .collect()
+}
+
+fn one(cache: &Cache) -> Result<PhysAddr, Error> {
+    Ok(cache.alloc(Sleep::May)?.phys())
 }
 
 /// A cache, and what it should have: address to content.
@@ -87,7 +92,7 @@ impl World {
 
     fn alloc(&mut self, nth: u64) {
         let cache = self.cache.as_mut().expect("attached");
-        let (object, _) = despite(nth, || cache.alloc());
+        let (object, _) = despite(nth, || one(cache));
         assert_eq!(object.raw() % (self.align.max(8) as u64), 0);
         assert!(holds(object, self.size, |_| 0), "stale bytes");
         let end = object.raw() + self.size as u64;
@@ -105,8 +110,14 @@ impl World {
         };
         self.model.remove(&at);
         let object = PhysAddr::new(at);
-        self.cache().free(object).expect("it is allocated");
-        assert_eq!(self.cache().free(object), Err(EINVAL), "freed twice");
+        self.cache()
+            .free(Somewhere::at(object), Sleep::May)
+            .expect("it is allocated");
+        assert_eq!(
+            self.cache().free(Somewhere::at(object), Sleep::May),
+            Err(EINVAL),
+            "freed twice"
+        );
         let page = object.pfn().raw();
         if self.model.keys().any(|at| at >> 12 == page) {
             assert!(holds(object, self.size, |_| 0), "stale bytes");
@@ -121,7 +132,7 @@ impl World {
         found.sort_unstable();
         assert!(found.iter().eq(self.model.keys()), "{found:x?}");
         for (&at, &with) in &self.model {
-            assert!(cache.contains(PhysAddr::new(at)));
+            assert!(cache.find(Somewhere::at(PhysAddr::new(at))).is_some());
             assert!(holds(PhysAddr::new(at), self.size, |word| with + word));
         }
         let mut pages: Vec<u64> = self.model.keys().map(|at| at >> 12).collect();
@@ -134,10 +145,24 @@ impl World {
         // The FDT, the root, and a page of the index for each 56 of objects or fewer.
         let more = all.len() - pages.len();
         assert!(more <= 3 + self.count as usize, "{more} pages of its own");
-        assert!(
-            !pages.is_empty() || more == 2,
-            "{more} pages, none of objects"
-        );
+        if pages.is_empty() {
+            // One page that is empty, and one of the index, for each CPU.
+            assert!(more <= 2 + 2 * 4, "{more} pages, none of objects");
+        }
+    }
+
+    /// All pages that have nothing go.
+    fn shrink(&mut self) {
+        self.cache().shrink();
+        let kernel = self.kernel.as_mut().expect("running");
+        kernel.take_back();
+        let all = preserved(&kernel.out).len();
+        kernel.lend();
+        let mut pages: Vec<u64> = self.model.keys().map(|at| at >> 12).collect();
+        pages.dedup();
+        // The FDT, the root, and the index, up to its last page that has something.
+        let index = all - pages.len() - 2;
+        assert_eq!(index == 0, pages.is_empty(), "{index} pages of the index");
     }
 
     fn update(&mut self, nth: u64) {
@@ -177,6 +202,8 @@ enum Op {
     Many(u16),
     Free(usize),
     Few(u16),
+    Cpu(usize),
+    Shrink,
     Update(u64),
 }
 
@@ -186,6 +213,8 @@ fn an_op() -> impl Strategy<Value = Op> {
         2 => (1u16..150).prop_map(Op::Many),
         4 => any::<usize>().prop_map(Op::Free),
         2 => (1u16..150).prop_map(Op::Few),
+        2 => (0usize..5).prop_map(Op::Cpu),
+        1 => Just(Op::Shrink),
         1 => (0u64..40).prop_map(Op::Update),
     ]
 }
@@ -210,6 +239,9 @@ proptest! {
                 Op::Many(count) => (0..count).for_each(|_| world.alloc(u64::MAX / 2)),
                 Op::Free(which) => world.free(which),
                 Op::Few(count) => (0..count).for_each(|n| world.free(usize::from(n) * 7919)),
+                // One more than there are: it has nothing of its own.
+                Op::Cpu(cpu) => with(|m| m.cpu = cpu),
+                Op::Shrink => world.shrink(),
                 Op::Update(nth) => world.update(nth),
             }
             world.audit();
@@ -225,7 +257,7 @@ fn many_objects_come_along() {
     let mut world = World::new("many", 8, 8);
     // Three pages of the index.
     for _ in 0..70_000 {
-        world.cache().alloc().expect("memory");
+        one(world.cache()).expect("memory");
     }
     let first = objects(world.cache());
     assert_eq!(first.len(), 70_000);
@@ -236,7 +268,10 @@ fn many_objects_come_along() {
     // The whole update and four attempts to attach: what it costs follows pages, not objects.
     assert!(spent < 70_000, "{spent} words");
     for object in &first[1..] {
-        world.cache().free(*object).expect("it is allocated");
+        world
+            .cache()
+            .free(Somewhere::at(*object), Sleep::May)
+            .expect("it is allocated");
     }
     assert_eq!(world.cache().used(), 1);
 }
@@ -247,9 +282,9 @@ fn every_allocation_may_fail() {
     for nth in 0..80 {
         let kernel = start();
         let (cache, miss) = despite(nth, || {
-            let mut cache = Cache::create(b"x", 2000, 8)?;
+            let cache = Cache::create(b"x", 2000, 8)?;
             for _ in 0..9 {
-                cache.alloc()?;
+                one(&cache)?;
             }
             Ok(cache)
         });
@@ -286,10 +321,10 @@ fn names_and_types() {
 #[test]
 fn what_is_no_object_is_not_freed() {
     let _kernel = start();
-    let mut cache = Cache::create(b"", 48, 0).expect("memory");
-    let mut other = Cache::create(b"", 48, 0).expect("memory");
-    let object = cache.alloc().expect("memory");
-    let foreign = other.alloc().expect("memory");
+    let cache = Cache::create(b"", 48, 0).expect("memory");
+    let other = Cache::create(b"", 48, 0).expect("memory");
+    let object = one(&cache).expect("memory");
+    let foreign = one(&other).expect("memory");
     let wrong = [
         object.raw() + 8,
         object.raw() + 48,
@@ -301,7 +336,11 @@ fn what_is_no_object_is_not_freed() {
         u64::MAX,
     ];
     for at in wrong {
-        assert_eq!(cache.free(PhysAddr::new(at)), Err(EINVAL), "{at:#x}");
+        assert_eq!(
+            cache.free(Somewhere::at(PhysAddr::new(at)), Sleep::May),
+            Err(EINVAL),
+            "{at:#x}"
+        );
     }
     assert_eq!((cache.used(), other.used()), (1, 1));
 }
@@ -321,8 +360,8 @@ fn arrived(count: usize) -> Arrived {
 }
 
 fn arrived_with(count: usize, kernel: Kernel, spoil: impl FnOnce(Frame, Frame)) -> Arrived {
-    let mut cache = Cache::create(b"spoilt", SIZE, 0).expect("memory");
-    let objects: Vec<_> = (0..count).map(|_| cache.alloc().expect("memory")).collect();
+    let cache = Cache::create(b"spoilt", SIZE, 0).expect("memory");
+    let objects: Vec<_> = (0..count).map(|_| one(&cache).expect("memory")).collect();
     for (number, object) in objects.iter().enumerate() {
         fill(*object, SIZE, (number as u64 + 1) << 32);
     }
@@ -442,8 +481,8 @@ fn links_that_lead_elsewhere() {
 fn a_page_of_two_is_one_s() {
     // Two caches that name the same page: whoever is first has it, the other is refused.
     let kernel = start();
-    let mut first = Cache::create(b"first", SIZE, 0).expect("memory");
-    let object = first.alloc().expect("memory");
+    let first = Cache::create(b"first", SIZE, 0).expect("memory");
+    let object = one(&first).expect("memory");
     let handle = first.handle();
     forget(first);
     let found = arrived_with(1, kernel, |_, index| {
@@ -482,11 +521,107 @@ fn a_kernel_may_stop_anywhere() {
     let found = arrived_with(40, start(), |_, index| {
         index.set_word(ENTRIES + 3, 0);
     });
-    let mut cache = found.attach().expect("it is whole");
+    let cache = found.attach().expect("it is whole");
     assert_eq!(cache.used(), 32);
-    // Its objects are free: they are the next ones.
-    let again: Vec<_> = (0..32).map(|_| cache.alloc().expect("memory")).collect();
-    assert!(again.contains(&found.objects[39]));
+    // That page was given back.
+    assert!(cache.find(Somewhere::at(found.objects[39])).is_none());
+    let mut kernel = found.kernel;
+    kernel.take_back();
+    let kept = preserved(&kernel.out);
+    assert!(!kept.contains(&found.objects[39].pfn().raw()));
+    assert!(kept.contains(&found.objects[0].pfn().raw()));
+}
+
+/// CPUs keep out of each other's way, and take over what others have left.
+#[test]
+fn each_cpu_has_pages_of_its_own() {
+    let _kernel = start();
+    let cache = Cache::create(b"", 1024, 0).expect("memory");
+    let on = |cpu: usize| {
+        with(|m| m.cpu = cpu);
+        one(&cache).expect("memory")
+    };
+    // Four objects a page: eight, by turns, are on two pages of each CPU.
+    let turns: Vec<_> = (0..16).map(|n| (n % 2, on(n % 2))).collect();
+    for (cpu, object) in &turns {
+        let others = turns.iter().filter(|(other, _)| other != cpu);
+        assert!(others
+            .into_iter()
+            .all(|(_, other)| other.pfn() != object.pfn()));
+    }
+    // Freed by another CPU; its own one allocates there again.
+    with(|m| m.cpu = 3);
+    for (_, object) in turns.iter().step_by(2).take(3) {
+        cache
+            .free(Somewhere::at(*object), Sleep::May)
+            .expect("allocated");
+    }
+    assert_eq!(on(0).pfn(), turns[0].1.pfn());
+    // What a CPU can get without sleeping is all there is, of whichever.
+    with(|m| m.cpu = 3);
+    let rest: Vec<_> = std::iter::from_fn(|| cache.alloc(Sleep::MustNot).ok()).collect();
+    assert_eq!((rest.len(), cache.used()), (2, 16));
+}
+
+/// Each node's CPUs allocate from pages of that node, as far as the page allocator does.
+#[test]
+fn nodes_are_kept_apart() {
+    let _kernel = start();
+    let cache = Cache::create(b"", 512, 0).expect("memory");
+    let mut of = [Vec::new(), Vec::new()];
+    for round in 0..200 {
+        let cpu = round % 4;
+        let node = cpu / 2;
+        with(|m| {
+            m.cpu = cpu;
+            m.prefer(node);
+        });
+        of[node].push(one(&cache).expect("memory"));
+    }
+    for (node, objects) in of.iter().enumerate() {
+        assert!(objects
+            .iter()
+            .all(|at| with(|m| m.node_of(at.pfn().raw())) == node));
+    }
+    // One node has no memory left: what is free on the other is better than nothing.
+    cache
+        .free(Somewhere::at(of[1][0]), Sleep::May)
+        .expect("allocated");
+    with(|m| m.cpu = 0);
+    let (mut got, mut failed) = (0, false);
+    for _ in 0..100 {
+        with(|m| m.faults.from = Some(0));
+        match one(&cache) {
+            Ok(_) => got += 1,
+            Err(_) => failed = true,
+        }
+        with(|m| m.faults.from = None);
+    }
+    assert!(got >= 1 && failed, "{got}");
+    assert!(cache.find(Somewhere::at(of[1][0])).is_some());
+}
+
+/// Whoever allocates and frees one object by turns gets no page each time.
+#[test]
+fn one_page_stays_until_it_is_asked_for() {
+    let mut kernel = start();
+    let cache = Cache::create(b"", 64, 0).expect("memory");
+    let object = one(&cache).expect("memory");
+    cache
+        .free(Somewhere::at(object), Sleep::May)
+        .expect("allocated");
+    let before = with(|m| m.allocations());
+    for _ in 0..10 {
+        let object = one(&cache).expect("memory");
+        cache
+            .free(Somewhere::at(object), Sleep::May)
+            .expect("allocated");
+    }
+    assert_eq!(with(|m| m.allocations()), before);
+    cache.shrink();
+    assert_eq!(cache.used(), 0);
+    kernel.take_back();
+    assert_eq!(preserved(&kernel.out).len(), 2, "the FDT and the root");
 }
 
 #[test]
@@ -500,8 +635,10 @@ fn an_index_may_have_nothing() {
     let handle = cache.handle();
     forget(cache);
     let (_kernel, _) = update(kernel, &[], || ());
-    let mut cache = Cache::attach(handle, b"none", SIZE, 0).expect("it is whole");
+    let cache = Cache::attach(handle, b"none", SIZE, 0).expect("it is whole");
     assert_eq!(objects(&cache), []);
-    let object = cache.alloc().expect("memory");
-    cache.free(object).expect("it is allocated");
+    let object = one(&cache).expect("memory");
+    cache
+        .free(Somewhere::at(object), Sleep::May)
+        .expect("it is allocated");
 }

@@ -12,6 +12,7 @@ typedef unsigned int u32;
 typedef unsigned short u16;
 typedef _Bool bool;
 typedef __SIZE_TYPE__ size_t;
+typedef unsigned int gfp_t;
 
 /* What Rust defines for drivers; beside the kernel's other headers, in its tree. */
 #include "../../../../../include/linux/kho_array.h"
@@ -43,6 +44,7 @@ struct page *lu_pfn_to_page(u64 pfn);
 u64 lu_end_of_memory(void);
 bool lu_is_ram(u64 pfn, u64 pages);
 int lu_pfn_to_nid(u64 pfn);
+int lu_this_node(void);
 
 /* Pages of the running system (pages.c). */
 void *lu_zeroed_page(void);
@@ -63,8 +65,14 @@ struct folio *lu_folio_alloc(unsigned long size);
 void lu_folio_put(struct folio *folio);
 
 /* Notes in struct pages (objects.c). */
-bool lu_page_note(u64 pfn, u64 *note);
+bool lu_page_note(const void *at, u64 *note);
 void lu_page_set_note(u64 pfn, u64 note);
+void *lu_kmalloc(size_t size, gfp_t flags);
+void lu_kfree(const void *object);
+bool lu_may_sleep(gfp_t flags);
+unsigned long lu_spin_lock(void *lock);
+bool lu_spin_trylock(void *lock, unsigned long *flags);
+void lu_spin_unlock(void *lock, unsigned long flags);
 
 /* vmalloc areas (vmalloc.c). */
 struct lu_area {

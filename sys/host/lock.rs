@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::alloc::{ask, AllocError};
 
@@ -24,6 +24,28 @@ macro_rules! locked {
 }
 
 pub(crate) use locked;
+
+/// As a [`Locked`]; nothing is allocated while one is held.
+pub(crate) type Spun<T> = Locked<T>;
+
+pub(crate) use locked as spun;
+
+/// A value that is set once, and found without a lock from then on.
+pub(crate) struct SetOnce<T>(OnceLock<T>);
+
+impl<T> SetOnce<T> {
+    pub(crate) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(crate) fn as_ref(&self) -> Option<&T> {
+        self.0.get()
+    }
+
+    pub(crate) fn populate(&self, value: T) -> bool {
+        self.0.set(value).is_ok()
+    }
+}
 
 thread_local! {
     /// Classes held by this thread, in the order they were taken.

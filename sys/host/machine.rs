@@ -77,6 +77,8 @@ pub(crate) struct Machine {
     open: Vec<bool>,
     pub(crate) scratch_only: bool,
     pub(crate) slab: bool,
+    /// The CPU that runs.
+    pub(crate) cpu: usize,
     /// What was handed over may be wrong on purpose. Before the page allocator runs, a boot that
     /// has yet to find that out may read free memory, and finds poison there.
     pub(crate) hostile: bool,
@@ -136,6 +138,7 @@ impl Machine {
             open: vec![false; frames],
             scratch_only: false,
             slab: true,
+            cpu: 0,
             hostile: false,
             allocations: 0,
             work: 0,
@@ -372,6 +375,12 @@ impl Machine {
         })?;
         self.next = found + pages;
         Some(found)
+    }
+
+    /// Has the next allocation come from a node, if that has memory.
+    pub(crate) fn prefer(&mut self, node: usize) {
+        let node = self.node_range(node);
+        self.next = node.start.raw().max(self.config.hole);
     }
 
     /// Replaces the running kernel: what is in `left` stays, scratch is free, and everything else

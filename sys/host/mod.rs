@@ -6,6 +6,7 @@
 pub(crate) mod alloc;
 pub(crate) mod boot_mem;
 pub(crate) mod catalogue;
+pub(crate) mod cpu;
 pub(crate) mod driver;
 pub(crate) mod early;
 pub(crate) mod faults;

@@ -4,7 +4,7 @@
 
 use super::machine::{with, Owner};
 use super::Frame;
-use crate::kho::addr::{Order, PageRange, Pfn};
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::tree::NodeStore;
 
 /// Nodes from and to the page allocator.
@@ -48,6 +48,11 @@ pub(crate) fn single_node(range: PageRange) -> bool {
     with(|m| m.node_of(range.start.raw()) == m.node_of(range.end.raw() - 1))
 }
 
+/// The NUMA node of a frame.
+pub(crate) fn node_of(pfn: Pfn) -> i32 {
+    with(|m| m.node_of(pfn.raw()) as i32)
+}
+
 /// Frees those frames of a range that wait; those given out since do not.
 pub(crate) fn free_reserved(range: PageRange) {
     with(|m| {
@@ -73,9 +78,30 @@ pub(crate) fn any_poisoned(range: PageRange) -> bool {
     with(|m| (range.start.raw()..range.end.raw()).any(|pfn| m.bad.contains(&pfn)))
 }
 
-/// What the owner of a page noted in its struct page; anything at all for a page of somebody else's.
-pub(crate) fn note(pfn: Pfn) -> Option<u64> {
-    with(|m| m.notes.get(pfn.raw() as usize).copied())
+/// An address of somebody's, of whatever may be there.
+#[derive(Clone, Copy)]
+pub(crate) struct Somewhere(PhysAddr);
+
+impl Somewhere {
+    pub(crate) fn at(phys: PhysAddr) -> Self {
+        Self(phys)
+    }
+
+    /// Bytes from the start of its page.
+    pub(crate) fn offset(self) -> usize {
+        (self.0.raw() - self.0.pfn().phys().raw()) as usize
+    }
+
+    /// What the owner of its page noted in the struct page; anything at all if that is somebody else,
+    /// or if no page is there.
+    pub(crate) fn note(self) -> Option<u64> {
+        with(|m| m.notes.get(self.0.pfn().raw() as usize).copied())
+    }
+
+    /// Whether it is in a page.
+    pub(crate) fn is_in(self, page: Frame) -> bool {
+        self.0.pfn() == page.phys().pfn()
+    }
 }
 
 /// Notes something in the struct page of a page that is the caller's.

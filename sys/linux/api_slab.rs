@@ -1,31 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The C API of preserved slab caches: include/linux/kho_slab.h. What a cache is is `kho/slab/`; here
-//! are its lock, its constructor, and addresses that C can use.
+//! are its constructor, copies of what kmalloc has, and addresses that C can use.
 
 use core::ffi::c_void;
-use core::ptr::null_mut;
+use core::ptr::{copy_nonoverlapping, null_mut};
 
-use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::Mutex;
 
 use super::glue::{self, kho_slab};
+use super::pages::Somewhere;
 use super::state;
 use crate::kho::addr::PhysAddr;
 use crate::kho::root::{self, Kind};
-use crate::kho::slab::cache::Cache;
+use crate::kho::slab::cache::{Cache, Sleep};
 use crate::kho::slab::shape::KIND;
+use crate::kho::slab::Object;
 
 /// What C calls for a new object.
 type Ctor = Option<unsafe extern "C" fn(object: *mut c_void)>;
 
 /// What a `struct kho_slab` is.
-#[pin_data]
 struct Slab {
-    /// Taken before any lock of KHO's.
-    #[pin]
-    cache: Mutex<Cache>,
+    cache: Cache,
     ctor: Ctor,
 }
 
@@ -61,15 +58,10 @@ fn wrap(make: impl FnOnce() -> Result<Cache>, ctor: Ctor) -> *mut kho_slab {
         // Before there is a cache: one that was taken over and then dropped would lose all it has.
         let room = KBox::<Slab>::new_uninit(GFP_KERNEL)?;
         let cache = make()?;
-        let Ok(made) = room.write_pin_init(pin_init!(Slab {
-            cache <- new_mutex!(cache, "kho_slab"),
-            ctor,
-        }));
-        Ok(made)
+        Ok(KBox::write(room, Slab { cache, ctor }))
     };
     match wrapped() {
-        // SAFETY: It stays where it is until it is dropped.
-        Ok(slab) => KBox::into_raw(unsafe { Pin::into_inner_unchecked(slab) }).cast(),
+        Ok(slab) => KBox::into_raw(slab).cast(),
         Err(err) => err.to_ptr(),
     }
 }
@@ -82,16 +74,6 @@ fn wrap(make: impl FnOnce() -> Result<Cache>, ctor: Ctor) -> *mut kho_slab {
 unsafe fn of<'a>(slab: *mut kho_slab) -> &'a Slab {
     // SAFETY: By the caller's promise.
     unsafe { &*slab.cast::<Slab>() }
-}
-
-fn virt(object: PhysAddr) -> *mut c_void {
-    // SAFETY: This only computes an address.
-    unsafe { glue::lu_phys_to_virt(object.raw()) }
-}
-
-fn phys(object: *const c_void) -> PhysAddr {
-    // SAFETY: As above.
-    PhysAddr::new(unsafe { glue::lu_virt_to_phys(object) })
 }
 
 /// # Safety
@@ -155,21 +137,18 @@ unsafe extern "C" fn kho_slab_destroy(slab: *mut kho_slab) {
     drop(unsafe { KBox::from_raw(slab.cast::<Slab>()) });
 }
 
-/// Allocates an object, zeroed if it is said to be made sure of.
-fn alloc(slab: &Slab, zero: bool) -> *mut c_void {
-    let allocated = {
-        let mut cache = slab.cache.lock();
-        cache.alloc().and_then(|object| {
-            if zero {
-                cache.clear(object)?;
-            }
-            Ok(object)
-        })
-    };
-    let Ok(object) = allocated else {
+/// Where C finds an object.
+fn pointer(object: Object) -> *mut c_void {
+    object.page.as_ptr().wrapping_byte_add(object.offset)
+}
+
+/// Allocates an object.
+#[inline]
+fn alloc(slab: &Slab, sleep: Sleep) -> *mut c_void {
+    let Ok(object) = slab.cache.alloc(sleep) else {
         return null_mut();
     };
-    let object = virt(object);
+    let object = pointer(object);
     if let Some(ctor) = slab.ctor {
         // SAFETY: Whoever made the cache promised so; the object is allocated, and nobody else knows
         // of it.
@@ -178,13 +157,34 @@ fn alloc(slab: &Slab, zero: bool) -> *mut c_void {
     object
 }
 
+/// Frees an object.
+#[inline]
+fn free(slab: &Slab, object: *mut c_void, sleep: Sleep) -> c_int {
+    if object.is_null() {
+        return 0;
+    }
+    match slab.cache.free(Somewhere::of(object), sleep) {
+        Ok(()) => 0,
+        Err(err) => err.to_errno(),
+    }
+}
+
 /// # Safety
 ///
 /// `slab` is a cache.
 #[no_mangle]
 unsafe extern "C" fn kho_slab_alloc(slab: *mut kho_slab) -> *mut c_void {
     // SAFETY: By the caller's promise.
-    alloc(unsafe { of(slab) }, false)
+    alloc(unsafe { of(slab) }, Sleep::May)
+}
+
+/// # Safety
+///
+/// `slab` is a cache.
+#[no_mangle]
+unsafe extern "C" fn kho_slab_alloc_atomic(slab: *mut kho_slab) -> *mut c_void {
+    // SAFETY: By the caller's promise.
+    alloc(unsafe { of(slab) }, Sleep::MustNot)
 }
 
 /// # Safety
@@ -193,7 +193,19 @@ unsafe extern "C" fn kho_slab_alloc(slab: *mut kho_slab) -> *mut c_void {
 #[no_mangle]
 unsafe extern "C" fn kho_slab_zalloc(slab: *mut kho_slab) -> *mut c_void {
     // SAFETY: By the caller's promise.
-    alloc(unsafe { of(slab) }, true)
+    let slab = unsafe { of(slab) };
+    let zeroed = slab.cache.alloc(Sleep::May).and_then(|object| {
+        slab.cache.clear(Somewhere::of(pointer(object)))?;
+        Ok(object)
+    });
+    let Ok(object) = zeroed.map(pointer) else {
+        return null_mut();
+    };
+    if let Some(ctor) = slab.ctor {
+        // SAFETY: As in `alloc`.
+        unsafe { ctor(object) };
+    }
+    object
 }
 
 /// # Safety
@@ -201,15 +213,85 @@ unsafe extern "C" fn kho_slab_zalloc(slab: *mut kho_slab) -> *mut c_void {
 /// `slab` is a cache; nobody uses the object any more.
 #[no_mangle]
 unsafe extern "C" fn kho_slab_free(slab: *mut kho_slab, object: *mut c_void) -> c_int {
-    if object.is_null() {
+    // SAFETY: By the caller's promise.
+    free(unsafe { of(slab) }, object, Sleep::May)
+}
+
+/// # Safety
+///
+/// `slab` is a cache; nobody uses the object any more.
+#[no_mangle]
+unsafe extern "C" fn kho_slab_free_atomic(slab: *mut kho_slab, object: *mut c_void) -> c_int {
+    // SAFETY: By the caller's promise.
+    free(unsafe { of(slab) }, object, Sleep::MustNot)
+}
+
+/// # Safety
+///
+/// `slab` is a cache; `from` has `size` bytes, which nobody changes meanwhile.
+#[no_mangle]
+unsafe extern "C" fn kho_slab_save(slab: *mut kho_slab, from: *const c_void, size: usize) -> u64 {
+    // SAFETY: By the caller's promise.
+    let slab = unsafe { of(slab) };
+    if from.is_null() || size > slab.cache.size() {
         return 0;
     }
+    let Ok(object) = slab.cache.alloc(Sleep::May) else {
+        return 0;
+    };
+    // SAFETY: There are as many bytes by the caller's promise; an object has no fewer, and is nobody
+    // else's yet.
+    unsafe { copy_nonoverlapping(from.cast::<u8>(), pointer(object).cast(), size) };
+    object.phys().raw()
+}
+
+/// # Safety
+///
+/// `slab` is a cache.
+#[no_mangle]
+unsafe extern "C" fn kho_slab_load(
+    slab: *mut kho_slab,
+    at: u64,
+    flags: glue::gfp_t,
+) -> *mut c_void {
     // SAFETY: By the caller's promise.
-    let freed = unsafe { of(slab) }.cache.lock().free(phys(object));
-    match freed {
-        Ok(()) => 0,
-        Err(err) => err.to_errno(),
+    let slab = unsafe { of(slab) };
+    let Some(object) = slab.cache.find(Somewhere::at(PhysAddr::new(at))) else {
+        return EINVAL.to_ptr();
+    };
+    let size = slab.cache.size();
+    // SAFETY: Takes any size, and fails with null.
+    let to = unsafe { glue::lu_kmalloc(size, flags) };
+    if to.is_null() {
+        return ENOMEM.to_ptr();
     }
+    // SAFETY: Both have so many bytes, and the one was just allocated.
+    unsafe { copy_nonoverlapping(pointer(object).cast::<u8>(), to.cast(), size) };
+    // SAFETY: This only looks at the flags.
+    let sleep = match unsafe { glue::lu_may_sleep(flags) } {
+        true => Sleep::May,
+        false => Sleep::MustNot,
+    };
+    // If somebody else was faster, the copy is as good as theirs, and there must be one only.
+    if slab
+        .cache
+        .free(Somewhere::of(pointer(object)), sleep)
+        .is_err()
+    {
+        // SAFETY: It was allocated right here, and nobody knows of it.
+        unsafe { glue::lu_kfree(to) };
+        return EINVAL.to_ptr();
+    }
+    to
+}
+
+/// # Safety
+///
+/// `slab` is a cache.
+#[no_mangle]
+unsafe extern "C" fn kho_slab_shrink(slab: *mut kho_slab) {
+    // SAFETY: By the caller's promise.
+    unsafe { of(slab) }.cache.shrink();
 }
 
 /// # Safety
@@ -218,13 +300,13 @@ unsafe extern "C" fn kho_slab_free(slab: *mut kho_slab, object: *mut c_void) -> 
 #[no_mangle]
 unsafe extern "C" fn kho_slab_next(slab: *mut kho_slab, position: *mut u64) -> *mut c_void {
     // SAFETY: By the caller's promise.
-    let found = unsafe { of(slab).cache.lock().next(*position) };
+    let found = unsafe { of(slab).cache.next(*position) };
     let Some((object, behind)) = found else {
         return null_mut();
     };
     // SAFETY: By the caller's promise.
     unsafe { position.write(behind) };
-    virt(object)
+    pointer(object)
 }
 
 /// # Safety
@@ -232,12 +314,11 @@ unsafe extern "C" fn kho_slab_next(slab: *mut kho_slab, position: *mut u64) -> *
 /// `slab` is a cache.
 #[no_mangle]
 unsafe extern "C" fn kho_slab_object(slab: *mut kho_slab, at: u64) -> *mut c_void {
-    let at = PhysAddr::new(at);
     // SAFETY: By the caller's promise.
-    match unsafe { of(slab) }.cache.lock().contains(at) {
-        true => virt(at),
-        false => null_mut(),
-    }
+    let found = unsafe { of(slab) }
+        .cache
+        .find(Somewhere::at(PhysAddr::new(at)));
+    found.map_or(null_mut(), pointer)
 }
 
 /// # Safety
@@ -245,12 +326,9 @@ unsafe extern "C" fn kho_slab_object(slab: *mut kho_slab, at: u64) -> *mut c_voi
 /// `slab` is a cache.
 #[no_mangle]
 unsafe extern "C" fn kho_slab_phys(slab: *mut kho_slab, object: *const c_void) -> u64 {
-    let at = phys(object);
     // SAFETY: By the caller's promise.
-    match unsafe { of(slab) }.cache.lock().contains(at) {
-        true => at.raw(),
-        false => 0,
-    }
+    let found = unsafe { of(slab) }.cache.find(Somewhere::of(object));
+    found.map_or(0, |object| object.phys().raw())
 }
 
 /// # Safety
@@ -259,7 +337,7 @@ unsafe extern "C" fn kho_slab_phys(slab: *mut kho_slab, object: *const c_void) -
 #[no_mangle]
 unsafe extern "C" fn kho_slab_handle(slab: *mut kho_slab) -> u64 {
     // SAFETY: By the caller's promise.
-    unsafe { of(slab) }.cache.lock().handle().raw()
+    unsafe { of(slab) }.cache.handle().raw()
 }
 
 /// # Safety
@@ -268,7 +346,7 @@ unsafe extern "C" fn kho_slab_handle(slab: *mut kho_slab) -> u64 {
 #[no_mangle]
 unsafe extern "C" fn kho_slab_count(slab: *mut kho_slab) -> u64 {
     // SAFETY: By the caller's promise.
-    unsafe { of(slab) }.cache.lock().used()
+    unsafe { of(slab) }.cache.used()
 }
 
 // What the header says is what is here.
@@ -289,14 +367,30 @@ const _: () = {
         glue::kho_slab_attach,
     ];
     let _: [AttachAt; 2] = [kho_slab_attach_at, glue::kho_slab_attach_at];
-    let _: [Destroy; 2] = [kho_slab_destroy, glue::kho_slab_destroy];
-    let _: [Alloc; 4] = [
+    let _: [Destroy; 4] = [
+        kho_slab_destroy,
+        glue::kho_slab_destroy,
+        kho_slab_shrink,
+        glue::kho_slab_shrink,
+    ];
+    type Save = unsafe extern "C" fn(*mut kho_slab, *const c_void, usize) -> u64;
+    type Load = unsafe extern "C" fn(*mut kho_slab, u64, glue::gfp_t) -> *mut c_void;
+    let _: [Save; 2] = [kho_slab_save, glue::kho_slab_save];
+    let _: [Load; 2] = [kho_slab_load, glue::kho_slab_load];
+    let _: [Alloc; 6] = [
         kho_slab_alloc,
         glue::kho_slab_alloc,
+        kho_slab_alloc_atomic,
+        glue::kho_slab_alloc_atomic,
         kho_slab_zalloc,
         glue::kho_slab_zalloc,
     ];
-    let _: [Free; 2] = [kho_slab_free, glue::kho_slab_free];
+    let _: [Free; 4] = [
+        kho_slab_free,
+        glue::kho_slab_free,
+        kho_slab_free_atomic,
+        glue::kho_slab_free_atomic,
+    ];
     let _: [Next; 2] = [kho_slab_next, glue::kho_slab_next];
     let _: [Object; 2] = [kho_slab_object, glue::kho_slab_object];
     let _: [Phys; 2] = [kho_slab_phys, glue::kho_slab_phys];
@@ -358,6 +452,63 @@ mod tests {
                 assert!(kho_slab_free(slab, object) == 0);
             }
             assert!(met == 100 && kho_slab_count(slab) == 0);
+            kho_slab_destroy(slab);
+        }
+    }
+
+    #[test]
+    fn what_kmalloc_has_is_copied_there_and_back() {
+        let record = [1u8, 2, 3, 4, 5];
+        // SAFETY: The cache is destroyed at the end; `record` has as many bytes as is said, and what
+        // is loaded is freed once, and has as many as an object.
+        unsafe {
+            let slab = kho_slab_create(core::ptr::null(), 24, 8, None);
+            assert!(kernel::error::from_err_ptr(slab).is_ok());
+            let at = kho_slab_save(slab, record.as_ptr().cast(), record.len());
+            assert!(at != 0 && kho_slab_count(slab) == 1);
+            assert!(kho_slab_save(slab, record.as_ptr().cast(), 25) == 0);
+            assert!(kho_slab_save(slab, core::ptr::null(), 5) == 0);
+            for wrong in [0, at + 8, at + 24, kho_slab_handle(slab), u64::MAX] {
+                let none = kho_slab_load(slab, wrong, kernel::bindings::GFP_KERNEL);
+                assert!(kernel::error::from_err_ptr(none) == Err(EINVAL));
+            }
+            let back = kho_slab_load(slab, at, kernel::bindings::GFP_KERNEL);
+            assert!(kernel::error::from_err_ptr(back).is_ok());
+            let bytes = core::slice::from_raw_parts(back.cast::<u8>(), 24);
+            assert!(bytes[..5] == record && bytes[5..].iter().all(|byte| *byte == 0));
+            glue::lu_kfree(back);
+            let twice = kho_slab_load(slab, at, kernel::bindings::GFP_KERNEL);
+            assert!(kernel::error::from_err_ptr(twice) == Err(EINVAL));
+            assert!(kho_slab_count(slab) == 0);
+            kho_slab_destroy(slab);
+        }
+    }
+
+    #[test]
+    fn without_sleeping() {
+        // SAFETY: The cache is destroyed at the end; each object is freed once.
+        unsafe {
+            let slab = kho_slab_create(core::ptr::null(), 1024, 0, None);
+            assert!(kernel::error::from_err_ptr(slab).is_ok());
+            // There is no page yet.
+            assert!(kho_slab_alloc_atomic(slab).is_null());
+            let first = kho_slab_alloc(slab);
+            let rest = [0; 3].map(|_| kho_slab_alloc_atomic(slab));
+            assert!(!first.is_null() && rest.iter().all(|object| !object.is_null()));
+            // Then it is full.
+            assert!(kho_slab_alloc_atomic(slab).is_null());
+            assert!(kho_slab_free_atomic(slab, first) == 0);
+            assert!(kho_slab_free_atomic(slab, first) == EINVAL.to_errno());
+            assert!(kho_slab_alloc_atomic(slab) == first);
+            for object in rest {
+                assert!(kho_slab_free_atomic(slab, object) == 0);
+            }
+            assert!(kho_slab_free_atomic(slab, first) == 0 && kho_slab_count(slab) == 0);
+            // The page is there until somebody has it given back.
+            assert!(!kho_slab_alloc_atomic(slab).is_null());
+            assert!(kho_slab_free_atomic(slab, first) == 0);
+            kho_slab_shrink(slab);
+            assert!(kho_slab_alloc_atomic(slab).is_null());
             kho_slab_destroy(slab);
         }
     }

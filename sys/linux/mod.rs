@@ -24,6 +24,8 @@ pub(crate) mod built_in;
 pub(crate) mod catalogue;
 #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
 mod corrupt;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod cpu;
 #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
 mod debugfs;
 #[cfg(CONFIG_LIVEUPDATE)]

@@ -2,9 +2,11 @@
 
 //! Struct pages: nodes from the page allocator, and preserved frames on the way to their owners.
 
+use core::ffi::c_void;
+
 use super::glue;
 use super::Frame;
-use crate::kho::addr::{Order, PageRange, Pfn};
+use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::tree::NodeStore;
 
 /// Nodes from and to the page allocator; allocation may sleep.
@@ -43,6 +45,13 @@ pub(crate) fn single_node(range: PageRange) -> bool {
     unsafe { glue::lu_pfn_to_nid(range.start.raw()) == glue::lu_pfn_to_nid(last) }
 }
 
+/// The NUMA node of a frame of memory.
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) fn node_of(pfn: Pfn) -> i32 {
+    // SAFETY: Callers ask for frames of pages that exist.
+    unsafe { glue::lu_pfn_to_nid(pfn.raw()) }
+}
+
 /// Frees those frames of a range that are still marked reserved. During boot only.
 pub(crate) fn free_reserved(range: PageRange) {
     if !range.is_empty() {
@@ -72,12 +81,40 @@ pub(crate) fn any_poisoned(range: PageRange) -> bool {
     unsafe { glue::lu_any_poisoned(range.start.raw(), range.pages()) }
 }
 
-/// What the owner of a page noted in its struct page; anything at all for a page of somebody else's.
+/// An address of somebody's, of whatever may be there.
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) fn note(pfn: Pfn) -> Option<u64> {
-    let mut note = 0;
-    // SAFETY: Takes any number; the note may be written.
-    unsafe { glue::lu_page_note(pfn.raw(), &mut note) }.then_some(note)
+#[derive(Clone, Copy)]
+pub(crate) struct Somewhere(*const c_void);
+
+#[cfg(CONFIG_LIVEUPDATE)]
+impl Somewhere {
+    pub(crate) fn of(pointer: *const c_void) -> Self {
+        Self(pointer)
+    }
+
+    pub(crate) fn at(phys: PhysAddr) -> Self {
+        // SAFETY: This only computes an address.
+        Self(unsafe { glue::lu_phys_to_virt(phys.raw()) })
+    }
+
+    /// Bytes from the start of its page.
+    pub(crate) fn offset(self) -> usize {
+        self.0.addr() % kernel::page::PAGE_SIZE
+    }
+
+    /// What the owner of its page noted in the struct page; anything at all if that is somebody else,
+    /// or if no page is there.
+    #[inline]
+    pub(crate) fn note(self) -> Option<u64> {
+        let mut note = 0;
+        // SAFETY: Takes any address; the note may be written.
+        unsafe { glue::lu_page_note(self.0, &mut note) }.then_some(note)
+    }
+
+    /// Whether it is in a page.
+    pub(crate) fn is_in(self, page: Frame) -> bool {
+        self.0.addr() - self.offset() == page.as_ptr().addr()
+    }
 }
 
 /// Notes something in the struct page of a page that is the caller's.

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which CPU this is, and where. A caller that may be moved to another one meanwhile takes it for a hint.
+
+use kernel::cpu::{nr_cpu_ids, CpuId};
+
+use super::glue;
+
+/// The number of this CPU.
+#[inline]
+pub(crate) fn this() -> usize {
+    CpuId::current().as_u32() as usize
+}
+
+/// The numbers of all CPUs are less.
+pub(crate) fn count() -> usize {
+    nr_cpu_ids() as usize
+}
+
+/// The NUMA node that this CPU gets memory from.
+pub(crate) fn node() -> i32 {
+    // SAFETY: This only looks.
+    unsafe { glue::lu_this_node() }
+}
