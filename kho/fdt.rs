@@ -61,6 +61,12 @@ impl RootFdt {
         &self.page
     }
 
+    /// Whether a subtree has a name that begins so.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+    pub(crate) fn has(&self, prefix: &[u8]) -> bool {
+        self.page.any_node(prefix)
+    }
+
     /// Adds a subtree.
     ///
     /// # Errors

@@ -161,6 +161,12 @@ impl Outgoing {
         self.fdt.as_ref()
     }
 
+    /// Whether a subtree has a name that begins so.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+    pub(crate) fn has_subtree(&self, prefix: &[u8]) -> bool {
+        self.fdt().is_some_and(|fdt| fdt.has(prefix))
+    }
+
     /// Names a blob in the root FDT. Its pages must be preserved by the caller.
     pub(crate) fn add_subtree(&mut self, name: &CStr, data: PhysAddr, size: u64) -> Result {
         self.fdt.as_mut().ok_or(EINVAL)?.add(name, data, size)

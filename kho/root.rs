@@ -84,6 +84,19 @@ pub(crate) struct Type {
     pub(crate) align: u32,
 }
 
+/// Whether this kernel would hand over a structure of a kind that has a name.
+pub(crate) fn any_named(kind: &Kind) -> bool {
+    let prefix = kind.prefix.as_bytes();
+    let mut begins = [0; SUBTREE];
+    let bytes = prefix.iter().chain(b"-");
+    begins
+        .iter_mut()
+        .zip(bytes)
+        .for_each(|(to, from)| *to = *from);
+    let begins = begins.get(..=prefix.len()).unwrap_or_default();
+    handover::outgoing(|out| Ok(out.has_subtree(begins))).unwrap_or(false)
+}
+
 /// The root page of a structure of this kernel. Dropping it makes the name known no more, and frees
 /// the page.
 pub(crate) struct Root {

@@ -262,6 +262,8 @@ impl Luo {
             return Err(err);
         }
         looked_at.say();
+        // It is not refused yet: this cannot fail.
+        let _ = formats::structures::check(&choice, false);
         self.images.lock().add(key, looked_at, loaded_image().key);
         Ok(())
     }
@@ -412,6 +414,7 @@ impl Luo {
             );
             return Err(EPROTONOSUPPORT);
         }
+        formats::structures::check(&choice, outgoing::any(&self.outgoing))?;
         let head = outgoing::serialise(&self.outgoing, &self.drivers, &choice)?;
         if let Some(root) = &mut *self.root.lock() {
             root.set_sessions(head);

@@ -83,6 +83,21 @@ impl Page {
         find_u64(self.frame.as_ptr(), node, name).map(|(at, _)| at)
     }
 
+    /// Whether a node below the root has a name that begins so.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+    pub(crate) fn any_node(&self, prefix: &[u8]) -> bool {
+        let fdt = self.frame.as_ptr();
+        nodes(fdt).any(|node| {
+            // SAFETY: The FDT is ours, and not edited meanwhile; libfdt checks the offset.
+            let name = unsafe { c::fdt_get_name(fdt, node, core::ptr::null_mut()) };
+            // SAFETY: It is null, or a string in the FDT, which stays as it is as long as this.
+            !name.is_null()
+                && unsafe { CStr::from_ptr(name.cast()) }
+                    .to_bytes()
+                    .starts_with(prefix)
+        })
+    }
+
     /// Bytes the FDT takes now.
     pub(crate) fn len(&self) -> usize {
         // The second big-endian 32-bit word of the header (devicetree specification, 5.2).

@@ -4,7 +4,8 @@
 //!
 //! A format is an [`id`]. What this kernel has of them stands in its [`catalogue`] ([`own`]), and in
 //! the registry of handlers. An [`image`] that is loaded is asked for its catalogue; a [`choice`] of
-//! versions follows, before the kexec. What was [`written`] goes along, for the next kernel to judge.
+//! versions follows, before the kexec; [`structures`] are preserved without any. What was [`written`]
+//! goes along, for the next kernel to judge.
 
 pub(crate) mod catalogue;
 pub(crate) mod choice;
@@ -17,6 +18,7 @@ pub(crate) mod mainline;
 pub(crate) mod own;
 pub(crate) mod release;
 pub(crate) mod show;
+pub(crate) mod structures;
 pub(crate) mod written;
 
 #[cfg(all(test, not(kernel)))]

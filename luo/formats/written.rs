@@ -66,6 +66,7 @@ impl Written {
                 list.add(&id);
             }
         }
+        super::structures::in_use().for_each(|format| list.add(&format));
         let mut last = None;
         loop {
             let next = drivers.lock().format_after(last.as_ref());

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use super::faults::starved;
 use super::lab::{lab, text};
 use super::world::{Outgoing, World};
+use crate::kho::array::Array;
+use crate::kho::slab::cache::Cache;
 use crate::luo::formats::catalogue::{KHO_ON, LUO_ON, READ, WRITE};
 use crate::luo::formats::catalogue_tests::encode;
 use crate::luo::formats::id::Id;
@@ -21,6 +23,7 @@ use crate::sys::catalogue::build;
 use crate::sys::driver::{FakeFile, File, Handler, Module, Ops};
 use crate::sys::error::{Error, Result, EBUSY, EINVAL, EPROTONOSUPPORT};
 use crate::sys::image::{load, switches};
+use crate::sys::machine::with;
 use crate::sys::LoadedImage;
 
 /// What a conversion says that fails.
@@ -126,20 +129,30 @@ impl Handler for Version {
 
 /// The catalogue of a kernel with these versions of the family, beside what all have.
 fn catalogue(versions: &[u32]) -> Vec<u8> {
+    catalogue_and(versions, &[])
+}
+
+/// The same, with formats that it only reads.
+fn catalogue_and(versions: &[u32], read: &[&str]) -> Vec<u8> {
     let both = READ | WRITE;
     let fixed = mainline::FORMATS
         .iter()
         .filter(|(name, _)| *name != "memfd");
     let fixed = fixed.map(|(name, version)| (name.to_string(), *version, both, 0));
     let family = versions.iter().map(|v| ("family".to_string(), *v, both, 0));
-    let list: Vec<_> = fixed.chain(family).collect();
+    let read = read.iter().map(|name| (name.to_string(), 1, READ, 0));
+    let list: Vec<_> = fixed.chain(family).chain(read).collect();
     encode(&list, 0, None)
 }
 
 /// An image with that catalogue somewhere in it.
 fn image(versions: &[u32]) -> Vec<u8> {
+    image_with(&catalogue(versions))
+}
+
+fn image_with(catalogue: &[u8]) -> Vec<u8> {
     let mut image = vec![0x55; 4096];
-    image.extend(catalogue(versions));
+    image.extend(catalogue);
     image.resize(8192, 0xaa);
     image
 }
@@ -162,7 +175,11 @@ impl Host {
 
     /// A kernel whose catalogue says something else.
     fn built_with(versions: &[u32], declared: &[u32]) -> Self {
-        build(catalogue(declared).leak());
+        Self::built_from(versions, catalogue(declared))
+    }
+
+    fn built_from(versions: &[u32], catalogue: Vec<u8>) -> Self {
+        build(catalogue.leak());
         switches(Vec::new(), false);
         load(LoadedImage::default());
         let world = World::cold();
@@ -210,6 +227,44 @@ impl Host {
         load(LoadedImage::default());
         build(&[]);
         switches(Vec::new(), false);
+    }
+}
+
+/// A cache that a driver has, which the image that is loaded does not read: a live update is refused,
+/// and another kernel is booted with a warning.
+#[test]
+fn what_is_preserved_without_a_file_must_be_read_too() {
+    let kinds = ["kho-slab", "kho-array"];
+    for which in 0..2 {
+        let mut host = Host::built_from(&[1], catalogue_and(&[1], &kinds));
+        let reader = image_with(&catalogue_and(&[1], &kinds));
+        let other = image_with(&catalogue_and(&[1], &[kinds[1 - which]]));
+        let (mut slab, mut array) = (None, None);
+        match which {
+            0 => slab = Some(Cache::create(b"here", 64, 0).unwrap()),
+            _ => array = Some(Array::create(b"here").unwrap()),
+        }
+        // One without a name is its owner's, whose format decides.
+        let _unnamed = (
+            Cache::create(b"", 8, 0).unwrap(),
+            Array::create(b"").unwrap(),
+        );
+        with(|m| m.take_log());
+        host.load(&reader, ON).unwrap();
+        assert!(!with(|m| m.take_log()).concat().contains("does not read"));
+        host.load(&other, ON).unwrap();
+        let said = with(|m| m.take_log()).concat();
+        assert!(
+            said.contains(&format!("does not read {} 1", kinds[which])),
+            "{said}"
+        );
+        host.preserve(1).unwrap();
+        assert_eq!(host.world.luo.reboot(), Err(EPROTONOSUPPORT));
+        assert_eq!(host.world.luo.state(), "operating");
+        // It goes away, or the operator wants no more than another kernel.
+        host.session.clear();
+        host.world.luo.reboot().unwrap();
+        drop((slab, array));
     }
 }
 
