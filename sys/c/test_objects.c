@@ -4,20 +4,24 @@
  *
  * A kernel booted with test_objects.count=N attaches what it was handed, verifies all of it, frees a
  * third of the objects and allocates as many again, and hands all over to the next one. The first makes
- * N objects of 64 bytes, and N values. Under QEMU's -icount a nanosecond is an instruction.
+ * N objects of 64 bytes, and N values. What is written to test_objects.change frees and allocates that
+ * third again, at any time. Costs are in counts of get_cycles(); under QEMU's -icount, instructions.
  */
 #define pr_fmt(fmt) "test_objects: " fmt
 
 #include <linux/err.h>
 #include <linux/init.h>
+#include <linux/initrd.h>
 #include <linux/io.h>
 #include <linux/kho_array.h>
 #include <linux/kho_slab.h>
-#include <linux/ktime.h>
 #include <linux/moduleparam.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/timex.h>
 #include <linux/vmalloc.h>
+
+#include "test_objects.h"
 
 #define NAME "test.objects"
 /* Values are far apart from time to time. */
@@ -26,39 +30,17 @@
 static unsigned long count;
 module_param(count, ulong, 0);
 
-struct object {
-	u64 number;
-	u64 words[7];
-};
-
-static u64 word(u64 number, unsigned int i)
-{
-	return (number + 1) * 0x9e3779b97f4a7c15ULL + i;
-}
-
-static void fill(struct object *object, u64 number)
-{
-	object->number = number;
-	for (int i = 0; i < ARRAY_SIZE(object->words); i++)
-		object->words[i] = word(number, i);
-}
-
-static bool is_good(const struct object *object)
-{
-	for (int i = 0; i < ARRAY_SIZE(object->words); i++)
-		if (object->words[i] != word(object->number, i))
-			return false;
-	return object->number < count;
-}
-
-static bool is_zero(const struct object *object)
-{
-	return !memchr_inv(object, 0, sizeof(*object));
-}
+static struct kho_slab *objects;
+static struct kho_array *numbers;
+/*
+ * How often the third was freed and made again. An object's number is its place, and count for each
+ * time: so one that is not of the latest is seen.
+ */
+static u64 rounds;
 
 static u64 each(u64 since)
 {
-	return div64_u64(ktime_get_ns() - since, count);
+	return div64_u64(get_cycles() - since, count);
 }
 
 /* What kmem_cache takes for the same, to compare. */
@@ -70,44 +52,44 @@ static int __init compare(struct object **all)
 
 	if (!cache)
 		return -ENOMEM;
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++) {
 		all[i] = kmem_cache_zalloc(cache, GFP_KERNEL);
 		if (!all[i])
 			ok = false;
 	}
 	made = each(start);
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++)
 		if (all[i])
 			kmem_cache_free(cache, all[i]);
-	pr_info("kmem_cache: ns an object: %llu to allocate, %llu to free\n", made, each(start));
+	pr_info("kmem_cache: ticks an object: %llu to allocate, %llu to free\n", made, each(start));
 	kmem_cache_destroy(cache);
 	return ok ? 0 : -ENOMEM;
 }
 
 static int __init make(struct object **all)
 {
-	struct kho_slab *slab = kho_slab_create(NAME, sizeof(struct object), 64, NULL);
-	struct kho_array *array = kho_array_create(NAME);
 	u64 start, made, value;
 
-	if (IS_ERR(slab) || IS_ERR(array))
+	objects = kho_slab_create(NAME, sizeof(struct object), 64, NULL);
+	numbers = kho_array_create(NAME);
+	if (IS_ERR(objects) || IS_ERR(numbers))
 		return -ENOMEM;
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++) {
-		all[i] = kho_slab_alloc(slab);
+		all[i] = kho_slab_alloc(objects);
 		if (!all[i])
 			return -ENOMEM;
 	}
 	made = each(start);
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++)
-		if (kho_slab_free(slab, all[i]))
+		if (kho_slab_free(objects, all[i]))
 			return -EINVAL;
-	pr_info("slab: ns an object: %llu to allocate, %llu to free\n", made, each(start));
+	pr_info("slab: ticks an object: %llu to allocate, %llu to free\n", made, each(start));
 	for (u64 i = 0; i < count; i++) {
-		all[i] = kho_slab_alloc(slab);
+		all[i] = kho_slab_alloc(objects);
 		if (!all[i])
 			return -ENOMEM;
 		if (!is_zero(all[i]))
@@ -115,85 +97,127 @@ static int __init make(struct object **all)
 		fill(all[i], i);
 		cond_resched();
 	}
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++)
-		if (kho_array_set(array, INDEX(i), virt_to_phys(all[i])) != 0)
+		if (kho_array_set(numbers, INDEX(i), virt_to_phys(all[i])) != 0)
 			return -EINVAL;
 	made = each(start);
-	start = ktime_get_ns();
+	start = get_cycles();
 	for (u64 i = 0; i < count; i++)
-		if (!kho_array_get(array, INDEX(i), &value) || value != virt_to_phys(all[i]))
+		if (!kho_array_get(numbers, INDEX(i), &value) || value != virt_to_phys(all[i]))
 			return -EINVAL;
-	pr_info("array: ns a value: %llu to set, %llu to get\n", made, each(start));
+	pr_info("array: ticks a value: %llu to set, %llu to get\n", made, each(start));
 	return 0;
 }
 
-static int __init resume(struct kho_slab *slab, u64 start)
+/* Verifies everything that is there, and finds out which round it is of. */
+static int verify(void)
 {
-	u64 attached = ktime_get_ns() - start, index = 0, value, seen = 0, position = 0, took;
-	struct kho_array *array;
+	u64 index = 0, value, seen = 0, position = 0;
 	struct object *object;
 
-	start = ktime_get_ns();
-	array = kho_array_attach(NAME);
-	if (IS_ERR(array))
-		return PTR_ERR(array);
-	took = ktime_get_ns() - start;
-	pr_info("attached %llu objects in %llu ns, %llu values in %llu ns\n", kho_slab_count(slab),
-		attached, kho_array_count(array), took);
-	if (kho_slab_count(slab) != count || kho_array_count(array) != count)
+	if (kho_slab_count(objects) != count || kho_array_count(numbers) != count)
 		return -EINVAL;
-	for (; kho_array_next(array, &index, U64_MAX, &value); index++, seen++) {
-		object = kho_slab_object(slab, value);
-		if (!object || !is_good(object) || INDEX(object->number) != index)
+	for (; kho_array_next(numbers, &index, U64_MAX, &value); index++, seen++) {
+		u64 place, of;
+
+		object = kho_slab_object(objects, value);
+		if (!object || !is_good(object))
+			return -EINVAL;
+		of = div64_u64_rem(object->number, count, &place);
+		if (!seen)
+			rounds = of;
+		if (INDEX(place) != index || of != (place % 3 ? 0 : rounds))
 			return -EINVAL;
 		cond_resched();
 	}
 	if (seen != count)
 		return -ENOENT;
-	for (seen = 0; (object = kho_slab_next(slab, &position)); seen++)
+	for (seen = 0; (object = kho_slab_next(objects, &position)); seen++)
 		if (!is_good(object))
 			return -EINVAL;
-	if (seen != count)
-		return -ENOENT;
-	/* Some go, and others come in their place. */
+	return seen == count ? 0 : -ENOENT;
+}
+
+/* Some go, and others come in their place. */
+static int change(void)
+{
+	struct object *object;
+	u64 value;
+
 	for (u64 i = 0; i < count; i += 3) {
-		if (!kho_array_get(array, INDEX(i), &value) ||
-		    kho_slab_free(slab, kho_slab_object(slab, value)) ||
-		    !kho_array_clear(array, INDEX(i)))
+		if (!kho_array_get(numbers, INDEX(i), &value) ||
+		    kho_slab_free(objects, kho_slab_object(objects, value)) ||
+		    !kho_array_clear(numbers, INDEX(i)))
 			return -EINVAL;
 		cond_resched();
 	}
+	rounds++;
 	for (u64 i = 0; i < count; i += 3) {
-		object = kho_slab_alloc(slab);
+		object = kho_slab_alloc(objects);
 		if (!object || !is_zero(object))
 			return -EIO;
-		fill(object, i);
-		if (kho_array_set(array, INDEX(i), kho_slab_phys(slab, object)))
+		fill(object, rounds * count + i);
+		if (kho_array_set(numbers, INDEX(i), kho_slab_phys(objects, object)))
 			return -EINVAL;
 		cond_resched();
 	}
 	return 0;
 }
+
+static int __init resume(u64 start)
+{
+	u64 attached = get_cycles() - start, took;
+	int err;
+
+	start = get_cycles();
+	numbers = kho_array_attach(NAME);
+	if (IS_ERR(numbers))
+		return PTR_ERR(numbers);
+	took = get_cycles() - start;
+	pr_info("attached %llu objects in %llu ticks, %llu values in %llu ticks\n",
+		kho_slab_count(objects), attached, kho_array_count(numbers), took);
+	err = verify();
+	if (err)
+		return err;
+	pr_info("all are of round %llu\n", rounds);
+	return change();
+}
+
+static int set_change(const char *text, const struct kernel_param *param)
+{
+	int err;
+
+	if (IS_ERR_OR_NULL(objects) || IS_ERR_OR_NULL(numbers))
+		return -ENOENT;
+	err = verify() ?: change();
+	pr_info("changed to round %llu: %d\n", rounds, err);
+	return err;
+}
+
+/* One writer at a time: parameters have a lock. */
+static const struct kernel_param_ops change_ops = { .set = set_change };
+module_param_cb(change, &change_ops, NULL, 0200);
 
 static int __init test_objects(void)
 {
 	struct object **all;
-	struct kho_slab *slab;
 	u64 start;
 	int err;
 
 	if (!count)
 		return 0;
-	start = ktime_get_ns();
-	slab = kho_slab_attach(NAME, sizeof(struct object), 64, NULL);
-	if (!IS_ERR(slab)) {
-		err = resume(slab, start);
+	/* It is unpacked by a thread, which would run in between. */
+	wait_for_initramfs();
+	start = get_cycles();
+	objects = kho_slab_attach(NAME, sizeof(struct object), 64, NULL);
+	if (!IS_ERR(objects)) {
+		err = resume(start);
 		pr_info("resumed: %d\n", err);
 		return 0;
 	}
-	if (PTR_ERR(slab) != -ENOENT) {
-		pr_err("attach: %ld\n", PTR_ERR(slab));
+	if (PTR_ERR(objects) != -ENOENT) {
+		pr_err("attach: %ld\n", PTR_ERR(objects));
 		return 0;
 	}
 	all = vmalloc_array(count, sizeof(*all));

@@ -111,6 +111,7 @@ pub fn ioctl_for_fd(file: &File, number: libc::c_ulong) -> std::io::Result<File>
     Ok(unsafe { File::from_raw_fd(result) })
 }
 
+pub const KEXEC_FILE_UNLOAD: u64 = 1;
 pub const KEXEC_FILE_ON_CRASH: u64 = 2;
 
 /// Loads the kernel that reboot(RB_KEXEC), or a crash, goes to.

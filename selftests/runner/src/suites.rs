@@ -13,6 +13,7 @@ mod kasan;
 mod kselftest;
 mod memfd;
 mod negotiate;
+mod objects;
 mod orchestrator;
 mod refused;
 mod uapi;
@@ -259,7 +260,19 @@ pub const ALL: &[Scenario] = &[
         name: "objects",
         about: "a million preserved slab objects and array values through two updates, and what they cost",
         kernels: &[Ours],
-        play: updates::objects,
+        play: objects::alone,
+    },
+    Scenario {
+        name: "objects-threads",
+        about: "four processors allocate and free objects of one preserved slab, through two updates",
+        kernels: &[Ours],
+        play: objects::threads,
+    },
+    Scenario {
+        name: "objects-retry",
+        about: "an update is called off twice; a million preserved objects change before, between and after",
+        kernels: &[Ours],
+        play: objects::retry,
     },
     Scenario {
         name: "eventfd",

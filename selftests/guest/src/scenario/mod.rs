@@ -24,6 +24,7 @@ mod luod;
 mod many;
 pub mod memfd;
 mod negotiate;
+mod objects;
 mod race;
 mod selftests;
 mod small_scratch;
@@ -89,6 +90,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("eventfd") => eventfd::play(cmdline),
         Some("hostile-luo") => hostile_luo::play(cmdline),
         Some("memfd") => memfd::play(cmdline),
+        Some("objects-retry") => objects::play(cmdline),
         Some("in-scratch") => in_scratch::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),

@@ -43,52 +43,6 @@ pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// A million objects in a preserved slab, and as many values in an array, through two updates.
-pub fn objects(lab: &Lab, name: &str) -> Result<Played> {
-    let mut machine = Machine::new(name, "update", Ours, &[Ours, Ours])
-        .memfds(1, 4)
-        .memory(1536)
-        .timeout(400)
-        .word("test_objects.count=1000000");
-    machine.cpus = 1;
-    machine.icount = true;
-    let (mut played, outcome) = run(lab, &machine)?;
-    let mut says = |generation, name: &str, text: &str| {
-        let check = check::says(&outcome, generation, name, &[text]);
-        played.checks.push(check);
-    };
-    says(
-        0,
-        "generation 0: what kmem_cache costs",
-        "test_objects: kmem_cache: ",
-    );
-    says(0, "generation 0: what a slab costs", "test_objects: slab: ");
-    says(
-        0,
-        "generation 0: what an array costs",
-        "test_objects: array: ",
-    );
-    says(
-        0,
-        "generation 0: all were made",
-        "test_objects: made 1000000: 0",
-    );
-    for update in 1..=machine.chain.len() {
-        let named = |what: &str| format!("generation {update}: {what}");
-        says(
-            update,
-            &named("what it costs to attach"),
-            "test_objects: attached ",
-        );
-        says(
-            update,
-            &named("all arrived; a third was freed and made again"),
-            "test_objects: resumed: 0",
-        );
-    }
-    Ok(played)
-}
-
 /// eventfds, which the guest makes, uses and looks at.
 pub fn eventfd(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "eventfd", Ours, &[Ours, Ours]);
