@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The benchmark: what preserving, handing over and retrieving a memfd costs, ours against mainline's C, in guest instructions.
 
+pub mod primitives;
 pub mod sessions;
 mod table;
 

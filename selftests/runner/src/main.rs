@@ -58,15 +58,18 @@ enum Command {
         /// Also write the figures to this file, as JSON
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Only the smallest memfds, or the fewest sessions and files
+        /// Only the smallest memfds, or the fewest sessions and files, or fewer records
         #[arg(long)]
         quick: bool,
-        /// Only the memfds whose line has this in it, such as "2048 MiB, 4 KiB"
+        /// Only the memfds or records whose line has this in it, such as "2048 MiB, 4 KiB" or "slab, "
         #[arg(long, conflicts_with = "sessions")]
         only: Option<String>,
         /// Many sessions and many files instead of large memfds
         #[arg(long)]
         sessions: bool,
+        /// Records in each kind of preserved memory that a driver can choose, ours alone
+        #[arg(long, conflicts_with = "sessions")]
+        primitives: bool,
     },
 }
 
@@ -98,9 +101,14 @@ fn main() -> ExitCode {
             quick,
             only,
             sessions,
-        } => lab::Lab::open(arguments.own).and_then(|lab| match sessions {
-            false => bench::run(&lab, quick, only.as_deref(), json.as_deref()),
-            true => bench::sessions::run(&lab, quick, json.as_deref()),
+            primitives,
+        } => lab::Lab::open(arguments.own).and_then(|lab| {
+            let (only, json) = (only.as_deref(), json.as_deref());
+            match (sessions, primitives) {
+                (true, _) => bench::sessions::run(&lab, quick, json),
+                (_, true) => bench::primitives::run(&lab, quick, only, json),
+                _ => bench::run(&lab, quick, only, json),
+            }
         }),
     };
     match result {
