@@ -369,7 +369,7 @@ impl Parts {
         for _ in 0..cpu::count() {
             own.push(AtomicUsize::new(NONE), GFP_KERNEL)?;
         }
-        let table = Table::new();
+        let table = Table::new()?;
         let mut memory = KVVec::with_capacity(chain, GFP_KERNEL)?;
         for number in 0..chain {
             table.make(number)?;

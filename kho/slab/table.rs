@@ -31,9 +31,9 @@ struct Bucket {
     marks: [KVVec<AtomicU64>; 2],
 }
 
-/// All shards.
+/// All shards. Not an array: caches are moved before they have their place, over a stack of 16 KiB.
 pub(super) struct Table {
-    buckets: [SetOnce<Bucket>; BUCKETS],
+    buckets: KVVec<SetOnce<Bucket>>,
     /// How many have each mark.
     marked: [AtomicUsize; 2],
 }
@@ -80,11 +80,18 @@ impl Bucket {
 }
 
 impl Table {
-    pub(super) const fn new() -> Self {
-        Self {
-            buckets: [const { SetOnce::new() }; BUCKETS],
-            marked: [AtomicUsize::new(0), AtomicUsize::new(0)],
+    /// # Errors
+    ///
+    /// [`ENOMEM`].
+    pub(super) fn new() -> Result<Self> {
+        let mut buckets = KVVec::with_capacity(BUCKETS, GFP_KERNEL)?;
+        for _ in 0..BUCKETS {
+            buckets.push(SetOnce::new(), GFP_KERNEL)?;
         }
+        Ok(Self {
+            buckets,
+            marked: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        })
     }
 
     /// The shard of a number, in the chain or not; `None` if it is too large.
@@ -180,7 +187,9 @@ mod tests {
 
     #[test]
     fn marks_are_found() {
-        let table = Table::new();
+        let Ok(table) = Table::new() else {
+            panic!("no memory");
+        };
         for number in 0..200 {
             assert!(table.make(number).is_ok() && table.get(number).is_some());
         }
