@@ -19,6 +19,8 @@
 //! A struct that is declared with [`handover_struct!`] has a layout and versions of its own, and its
 //! memory is a [`PreservedRecord`]; see [`record`].
 //! State that many files share is an [`Flb`], and lives as long as any file that needs it.
+//! What changes all the time, and must be right whenever the machine jumps, is not written down at all: it
+//! lives in a [`Slab`](slab::Slab) or an [`Array`](array::Array), which are preserved as they are.
 //!
 //! [`liveupdate_handler!`]: crate::liveupdate_handler
 //! [`handover_struct!`]: crate::handover_struct
@@ -117,6 +119,7 @@ use crate::{
 };
 
 pub mod anon;
+pub mod array;
 #[doc(hidden)]
 pub mod declare;
 mod flb;
@@ -127,6 +130,9 @@ pub mod layout;
 mod needs;
 pub mod record;
 mod redeem;
+pub mod slab;
+#[cfg(CONFIG_KUNIT)]
+mod slab_tests;
 #[cfg(CONFIG_KUNIT)]
 pub mod testing;
 

@@ -8,7 +8,11 @@ use core::{
     ptr::NonNull, //
 };
 
-use zerocopy::IntoBytes;
+use zerocopy::{
+    FromBytes,
+    Immutable,
+    IntoBytes, //
+};
 
 use crate::{
     alloc::{
@@ -35,12 +39,15 @@ use super::{
         Encoded,
         Fault,
         Handover,
+        Item,
+        Memory,
         Page,
         Ref, //
     },
     AnyHandle,
     Handle,
-    Preserved, //
+    Preserved,
+    Restored, //
 };
 
 impl From<Fault> for Error {
@@ -141,6 +148,27 @@ impl<T: Handover> Ref<Page<T>> {
     pub fn redeem(self) -> Result<T> {
         let (address, _) = self.__into_parts();
         RecordHandle::from_raw(address).take()
+    }
+}
+
+impl<T: Item + FromBytes + IntoBytes + Immutable> Preserved<T> {
+    /// A handle for a record.
+    pub fn reference(&self) -> Ref<Memory<T>> {
+        Ref::__new(self.handle().into_raw(), 0)
+    }
+}
+
+impl<T: Item + FromBytes + IntoBytes + Immutable> Ref<Memory<T>> {
+    /// Takes the memory it stands for, in the new kernel, as [`Handle::take`] does.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Handle::take`]; [`EINVAL`] if it cannot be such a handle.
+    pub fn redeem(self) -> Result<Restored<T>> {
+        match self.__into_parts() {
+            (address, 0) => Handle::from_raw(address).take(),
+            _ => Err(EINVAL),
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! [`Kept`] is a file in the old kernel and [`Arrived`] one in the new. The calls go through the
 //! table of functions that LUO has. Instead of a kexec, the live state is leaked, as a kexec would
 //! lose it, and [`Preserved`] memory can be taken by its handle in the kernel that preserved it.
-//! What a handler preserves by other means cannot. Neither FLBs nor other handlers are involved.
+//! The objects of a slab cache can be taken once it was sent over by [`cross`]. What a handler preserves by
+//! other means cannot. Neither FLBs nor other handlers are involved.
 //! If the live state holds a file, that is leaked with it: a module whose tests did so stays loaded.
 //!
 //! [`Preserved`]: super::Preserved
@@ -14,6 +15,8 @@ use core::{
     mem::ManuallyDrop,
     ptr::NonNull, //
 };
+
+use zerocopy::Immutable;
 
 use crate::{
     bindings,
@@ -36,6 +39,7 @@ use crate::{
 };
 
 use super::{
+    slab::Slab,
     FileHandler,
     HandlerSlot, //
 };
@@ -100,6 +104,15 @@ pub(super) fn take(phys: u64) -> Option<NonNull<bindings::folio>> {
     // it belongs to the caller.
     unsafe { bindings::kho_unpreserve_folio(folio) };
     NonNull::new(folio)
+}
+
+/// Pretends a kexec for a slab cache: the objects that were kept are those that the previous kernel left.
+///
+/// # Errors
+///
+/// [`EBUSY`] as long as somebody has an object, or another reference to the cache.
+pub fn cross<T: FromBytes + IntoBytes + Immutable>(slab: Slab<T>) -> Result<Slab<T>> {
+    slab.cross()
 }
 
 /// A file that is preserved, in the old kernel. Dropping it gives up the preservation, as closing

@@ -34,9 +34,14 @@ mod wire;
 pub use self::{
     reference::{
         Area,
+        Cache,
+        Item,
+        Memory,
         Page,
         Ref,
-        Target, //
+        Slot,
+        Target,
+        Values, //
     },
     table::{
         layout,

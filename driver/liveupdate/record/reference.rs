@@ -38,6 +38,46 @@ impl<T: Handover> Target for Area<T> {
     const TAG: u32 = tag(b"area", T::NAME);
 }
 
+/// What has a name but no format of its own: plain bytes, in a slab cache or in memory of their own.
+///
+/// The name ends in a version where the layout may change: another layout is another name.
+pub trait Item {
+    /// What a handle to it names.
+    const NAME: &'static str;
+}
+
+/// A `T` in preserved memory of its own.
+pub struct Memory<T>(PhantomData<fn() -> T>);
+
+/// A preserved slab cache of `T`.
+pub struct Cache<T>(PhantomData<fn() -> T>);
+
+/// An object of a preserved slab cache of `T`.
+pub struct Slot<T>(PhantomData<fn() -> T>);
+
+/// A preserved array.
+pub struct Values(());
+
+impl<T: Item> Target for Memory<T> {
+    const NAME: TypeName = TypeName::new("memory(").text(T::NAME).text(")");
+    const TAG: u32 = tag(b"memory", T::NAME);
+}
+
+impl<T: Item> Target for Cache<T> {
+    const NAME: TypeName = TypeName::new("slab(").text(T::NAME).text(")");
+    const TAG: u32 = tag(b"slab", T::NAME);
+}
+
+impl<T: Item> Target for Slot<T> {
+    const NAME: TypeName = TypeName::new("object(").text(T::NAME).text(")");
+    const TAG: u32 = tag(b"object", T::NAME);
+}
+
+impl Target for Values {
+    const NAME: TypeName = TypeName::new("array");
+    const TAG: u32 = tag(b"array", "");
+}
+
 /// FNV-1a of the kind and the format's name.
 const fn tag(kind: &[u8], name: &str) -> u32 {
     mix(mix(mix(0x811c_9dc5, kind), &[0]), name.as_bytes())
@@ -46,16 +86,17 @@ const fn tag(kind: &[u8], name: &str) -> u32 {
 /// A handle in a record: `T` says what it stands for.
 ///
 /// There is no copy of it, and redeeming it takes it. One that is decoded from the same bytes again is
-/// refused by KHO, which gives each page out once. Its bytes:
+/// refused by KHO, which gives each page out once, or by the slab cache, which does so with each object. Its
+/// bytes:
 ///
 /// | at | bytes | |
 /// |---|---|---|
-/// | 0 | 4 | tag: FNV-1a of `page` or `area`, a zero byte, and the struct's name |
+/// | 0 | 4 | tag: FNV-1a of the kind, a zero byte, and the name of the struct or the [`Item`], if any |
 /// | 4 | 4 | zero |
 /// | 8 | 8 | address |
 /// | 16 | 8 | of an area: pages, flags and order as in `struct kho_vmalloc`; otherwise zero |
 ///
-/// Bytes with another tag are none of its type. Whether anything is preserved at the address is
+/// The kinds are `page`, `area`, `memory`, `slab`, `object` and `array`. Bytes with another tag are none of its type. Whether anything is preserved at the address is
 /// found out when it is redeemed.
 pub struct Ref<T> {
     address: u64,

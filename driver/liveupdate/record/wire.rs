@@ -28,6 +28,10 @@ use super::{
 /// | [`At<T, V>`](At) | `name@V` | the fields of `T` in version `V`, without a header |
 /// | [`Ref<Page<T>>`](super::Ref) | `page(name)` | 24, see there |
 /// | [`Ref<Area<T>>`](super::Ref) | `area(name)` | 24, see there |
+/// | [`Ref<Memory<T>>`](super::Ref) | `memory(name)` | 24, see there |
+/// | [`Ref<Cache<T>>`](super::Ref) | `slab(name)` | 24, see there |
+/// | [`Ref<Slot<T>>`](super::Ref) | `object(name)` | 24, see there |
+/// | [`Ref<Values>`](super::Ref) | `array` | 24, see there |
 pub trait Wire: Sized {
     /// What the type is called.
     const NAME: TypeName;

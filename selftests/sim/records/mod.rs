@@ -4,4 +4,5 @@
 
 mod handles;
 mod in_c;
+mod objects;
 mod versions;

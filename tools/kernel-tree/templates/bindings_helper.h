@@ -9,8 +9,10 @@
 #include <linux/kho/abi/kexec_metadata.h>
 #include <linux/kho/abi/luo.h>
 #include <linux/kho/abi/memfd.h>
+#include <linux/kho_array.h>
 #include <linux/kho_block.h>
 #include <linux/kho_radix_tree.h>
+#include <linux/kho_slab.h>
 #include <linux/kmemleak.h>
 #include <linux/libfdt.h>
 #include <linux/liveupdate.h>
