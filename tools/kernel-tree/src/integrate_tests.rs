@@ -58,6 +58,7 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
         ("driver/liveupdate/handle.rs", "//\n"),
         ("driver/helpers.c", "int h;\n"),
         ("driver/examples/counter.rs", "//\n"),
+        ("samples/ring.rs", "// ring\n"),
         ("include/linux/kho_array.h", "/* array */\n"),
         ("include/linux/kho_slab.h", "/* slab */\n"),
     ] {
@@ -91,7 +92,7 @@ fn originals() -> Vec<(&'static str, &'static str)> {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 13 + 5 + 4 + 2);
+    assert_eq!(first.written.len(), 13 + 5 + 4 + 1 + 2);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
@@ -99,6 +100,8 @@ fn there_and_back_leaves_the_tree_as_it_was() {
     assert_eq!(get(&linux, "rust/kernel/liveupdate/handle.rs"), "//\n");
     assert_eq!(get(&linux, "rust/helpers/liveupdate.c"), "int h;\n");
     assert_eq!(get(&linux, "include/linux/kho_slab.h"), "/* slab */\n");
+    let sample = format!("{CRATE}/samples/ring.rs");
+    assert_eq!(get(&linux, &sample), "// ring\n");
     assert!(linux
         .join(CRATE)
         .join("driver/examples/counter.rs")

@@ -100,8 +100,8 @@ pub(super) const OURS: Crate = Crate {
     object: "liveupdate",
 };
 
-/// The kernel's own, which has our API for drivers, and the example.
-pub(super) const OTHERS: [Crate; 2] = [
+/// The kernel's own, which has our API for drivers, the example and the sample.
+pub(super) const OTHERS: [Crate; 3] = [
     Crate {
         name: "kernel",
         folder: "rust",
@@ -111,6 +111,11 @@ pub(super) const OTHERS: [Crate; 2] = [
         name: "liveupdate_counter",
         folder: "kernel/liveupdate/rust/driver/examples",
         object: "liveupdate_counter",
+    },
+    Crate {
+        name: "liveupdate_ring",
+        folder: "kernel/liveupdate/rust/samples",
+        object: "liveupdate_ring",
     },
 ];
 
