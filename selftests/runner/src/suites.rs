@@ -275,6 +275,12 @@ pub const ALL: &[Scenario] = &[
         play: objects::retry,
     },
     Scenario {
+        name: "ring",
+        about: "the sample driver in Rust: 10,000 requests in a slab, some of them in flight at each of two updates",
+        kernels: &[Ours],
+        play: updates::ring,
+    },
+    Scenario {
         name: "eventfd",
         about: "eventfds through two updates: counts, flags, signals until the jump, undone and refused ones",
         kernels: &[Ours],

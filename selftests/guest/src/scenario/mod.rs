@@ -26,6 +26,7 @@ pub mod memfd;
 mod negotiate;
 mod objects;
 mod race;
+mod ring;
 mod selftests;
 mod small_scratch;
 mod sparse;
@@ -88,6 +89,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("ioctls") => ioctls::play(cmdline),
         Some("driver") => driver::play(cmdline),
         Some("eventfd") => eventfd::play(cmdline),
+        Some("ring") => ring::play(cmdline),
         Some("hostile-luo") => hostile_luo::play(cmdline),
         Some("memfd") => memfd::play(cmdline),
         Some("objects-retry") => objects::play(cmdline),

@@ -43,6 +43,80 @@ pub fn driver(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
+/// Requests of the sample's.
+const REQUESTS: u64 = 10_000;
+
+/// A driver that is cut off in the middle of its work: what it had arrives, and is completed once.
+pub fn ring(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "ring", Ours, &[Ours, Ours])
+        .timeout(300)
+        .word(&format!("liveupdate_ring.requests={REQUESTS}"));
+    let (mut played, outcome) = run(lab, &machine)?;
+    let made = format!("liveupdate_ring: {REQUESTS} requests are queued");
+    played.checks.push(check::says(
+        &outcome,
+        0,
+        "generation 0: the table was made",
+        &[&made],
+    ));
+    let (mut before, mut restarted) = (0, 0);
+    for update in 1..=machine.chain.len() {
+        let line = outcome.console.find(update, " requests arrived: ");
+        let counts = line.map(numbers).unwrap_or_default();
+        // At least one of each: it was neither idle nor at its end.
+        let in_the_middle = match counts[..] {
+            [all, queued, in_flight, done, 0] => {
+                let sum = queued + in_flight + done;
+                let moved = done > before && queued > 0 && in_flight > 0;
+                before = done;
+                restarted += in_flight;
+                all == REQUESTS && sum == REQUESTS && moved
+            }
+            _ => false,
+        };
+        played.checks.push(Check::new(
+            format!("generation {update}: all arrived, in the middle of the work"),
+            in_the_middle,
+            line.unwrap_or("no line \"requests arrived\""),
+        ));
+    }
+    let last = machine.chain.len();
+    let line = outcome.console.find(last, " requests are complete");
+    let complete = match line.map(numbers).unwrap_or_default()[..] {
+        [good, all, earlier, here, again] => {
+            (good, all) == (REQUESTS, REQUESTS)
+                && earlier == before
+                && earlier + here == REQUESTS
+                && again > 0
+                && again <= restarted
+        }
+        _ => false,
+    };
+    played.checks.push(Check::new(
+        format!("generation {last}: all were completed once, and verified"),
+        complete,
+        line.unwrap_or("no line \"requests are complete\""),
+    ));
+    let missing = outcome
+        .console
+        .lines()
+        .find(|line| line.contains(" were missing") || line.contains("is dropped: "));
+    played.checks.push(Check::new(
+        "none was lost or damaged",
+        missing.is_none(),
+        missing.unwrap_or_default(),
+    ));
+    Ok(played)
+}
+
+/// The numbers in a line, behind the name of who says it.
+fn numbers(line: &str) -> Vec<u64> {
+    let said = line.split_once(": ").map_or(line, |(_, said)| said);
+    said.split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect()
+}
+
 /// eventfds, which the guest makes, uses and looks at.
 pub fn eventfd(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "eventfd", Ours, &[Ours, Ours]);
