@@ -446,7 +446,7 @@ impl Device {
     /// Has the device finish its batch later.
     fn later(self: Arc<Self>) {
         let delay = msecs_to_jiffies(module_parameters::milliseconds.value());
-        let _ = workqueue::system_unbound().enqueue_delayed(self, delay);
+        let _ = workqueue::system_long().enqueue_delayed(self, delay);
     }
 }
 
