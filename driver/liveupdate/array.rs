@@ -163,7 +163,11 @@ impl Array {
 
     /// Indexes and values in a range, in order. The array may be changed meanwhile.
     pub fn range(&self, range: RangeInclusive<u64>) -> Entries<'_> {
-        Entries { array: self, range }
+        Entries {
+            array: self,
+            next: (!range.is_empty()).then_some(*range.start()),
+            last: *range.end(),
+        }
     }
 
     /// How many values there are.
@@ -218,25 +222,21 @@ impl Ref<Values> {
 /// Indexes and values in a range: see [`Array::range`].
 pub struct Entries<'a> {
     array: &'a Array,
-    /// Where nobody has looked yet.
-    range: RangeInclusive<u64>,
+    /// Where nobody has looked yet, if there is such a place.
+    next: Option<u64>,
+    last: u64,
 }
 
 impl Iterator for Entries<'_> {
     type Item = (u64, u64);
 
     fn next(&mut self) -> Option<(u64, u64)> {
-        if self.range.is_empty() {
-            return None;
-        }
-        let (mut index, last, mut value) = (*self.range.start(), *self.range.end(), 0);
+        let (mut index, mut value) = (self.next?, 0);
         let raw = self.array.raw.as_ptr();
         // SAFETY: It is an array; index and value may be written.
-        let found = unsafe { bindings::kho_array_next(raw, &mut index, last, &mut value) };
-        self.range = match index.checked_add(1) {
-            Some(behind) if found => behind..=last,
-            _ => 1..=0,
-        };
+        let found = unsafe { bindings::kho_array_next(raw, &mut index, self.last, &mut value) };
+        let behind = index.checked_add(1).filter(|behind| *behind <= self.last);
+        self.next = behind.filter(|_| found);
         found.then_some((index, value))
     }
 }

@@ -156,6 +156,12 @@ impl Owned {
         NonNull::new(object.cast())
     }
 
+    /// The next allocated object, whoever has it.
+    fn next(&self, position: &mut u64) -> Option<NonNull<c_void>> {
+        // SAFETY: It is a cache, and the position may be written.
+        NonNull::new(unsafe { bindings::kho_slab_next(self.raw(), position) })
+    }
+
     /// Looks up what the previous kernel left, if that was not done.
     fn list(&self) -> Result {
         if self.listed.load(Acquire) {
@@ -167,10 +173,8 @@ impl Owned {
         }
         let mut addresses = VVec::with_capacity(usize::try_from(self.count())?, GFP_KERNEL)?;
         let mut position = 0;
-        // SAFETY: It is a cache, and the position may be written. It only grows.
-        while let Some(object) =
-            NonNull::new(unsafe { bindings::kho_slab_next(self.raw(), &mut position) })
-        {
+        // The position only grows.
+        while let Some(object) = self.next(&mut position) {
             addresses.push(self.address(object), GFP_KERNEL)?;
         }
         addresses.sort_unstable();
