@@ -329,6 +329,42 @@ macro_rules! handover_struct {
     };
 }
 
+/// Declares a format that no handler has: that of the objects of a slab cache, most often.
+///
+/// It is a compatible string, with name and version, and the fingerprint of the layout. It stands in the
+/// catalogue as those of handlers do, where `formats compare` finds a layout that changed and kept its version.
+/// No update is refused for it: nobody knows whether there is anything of it to hand over.
+///
+/// ```ignore
+/// liveupdate_format!(c"mydev-requests-v1", liveupdate_layout!(Request { id, state }));
+/// ```
+#[macro_export]
+#[allow(clippy::crate_in_macro_def)]
+macro_rules! liveupdate_format {
+    ($compatible:expr, $layout:expr) => {
+        const _: () = {
+            use $crate::liveupdate::declare::{
+                Declared,
+                Line, //
+            };
+            #[cfg(MODULE)]
+            const OWNER: Option<&[u8]> = None;
+            // The one that uses this, not the one that has it.
+            #[cfg(not(MODULE))]
+            const OWNER: Option<&[u8]> =
+                Some(<crate::LocalModule as $crate::ModuleMetadata>::NAME.to_bytes());
+            const COMPATIBLE: &$crate::str::CStr = $compatible;
+            const LINE: Line = Line::new(
+                OWNER,
+                &Declared::compatible(COMPATIBLE.to_bytes(), "rw", $layout),
+            );
+            #[link_section = ".modinfo"]
+            #[used(compiler)]
+            static DECLARATION: [u8; LINE.len()] = LINE.bytes();
+        };
+    };
+}
+
 /// What the macros above put into `.modinfo`.
 #[doc(hidden)]
 #[macro_export]
