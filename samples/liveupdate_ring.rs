@@ -23,6 +23,8 @@ use kernel::{
         Object,
         Slab, //
     },
+    liveupdate_format,
+    liveupdate_layout,
     new_mutex,
     prelude::*,
     sync::{
@@ -64,6 +66,9 @@ const NAME: &CStr = c"liveupdate-ring-v1";
 
 /// Most requests that a table may have.
 const MOST: u64 = 1 << 20;
+
+/// Bad requests that the log names; the others are counted.
+const NAMED: u64 = 20;
 
 /// Requests that the device works on at a time.
 const BATCH: usize = 32;
@@ -153,6 +158,20 @@ struct Request {
     result: u64,
     reserved: u64,
 }
+
+liveupdate_format!(
+    NAME,
+    liveupdate_layout!(Request {
+        id,
+        sector,
+        length,
+        status,
+        payload,
+        check,
+        result,
+        reserved
+    })
+);
 
 /// FNV-1a of words.
 fn sum(words: &[u64]) -> u64 {
@@ -291,7 +310,9 @@ impl Table {
                 Ok(state) => tally.add(state),
                 Err(why) => {
                     bad += 1;
-                    pr_warn!("request {id} is dropped: {why}\n");
+                    if bad <= NAMED {
+                        pr_warn!("request {id} is dropped: {why}\n");
+                    }
                 }
             }
         }
@@ -392,8 +413,14 @@ impl Table {
     /// Looks at every request after the last one was completed. Whether all is well.
     fn verify(&self) -> bool {
         let requests = self.requests.len() as u64;
-        let (mut good, mut again) = (0, 0u64);
+        let (mut good, mut again, mut bad) = (0, 0u64, 0);
         for (place, id) in self.requests.iter().zip(0..) {
+            let mut wrong = |why| {
+                bad += 1;
+                if bad <= NAMED {
+                    pr_err!("request {id}: {why}\n");
+                }
+            };
             let judged = match place {
                 None => Err("it is missing"),
                 Some(request) if request.id != id => Err("it is another one"),
@@ -404,8 +431,8 @@ impl Table {
                     good += 1;
                     again += u64::from(status.attempts > 1);
                 }
-                Ok(_) => pr_err!("request {id} is not done\n"),
-                Err(why) => pr_err!("request {id}: {why}\n"),
+                Ok(_) => wrong("it is not done"),
+                Err(why) => wrong(why),
             }
         }
         pr_info!(

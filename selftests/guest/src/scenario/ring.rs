@@ -2,7 +2,7 @@
 //! The sample of a driver in Rust that works on its requests all the time: the machine jumps in the middle of it, twice. What became of them the kernels say, and the runner reads.
 
 use crate::cmdline::Cmdline;
-use crate::{event, kexec};
+use crate::{event, formats, kexec};
 use anyhow::{bail, Context, Result};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -17,6 +17,11 @@ const STEP: u64 = 3000;
 const PATIENCE: Duration = Duration::from_secs(100);
 
 pub fn play(cmdline: &Cmdline) -> Result<()> {
+    event::check(
+        "the catalogue has the format of the requests",
+        formats::has("liveupdate-ring", 1),
+        "liveupdate-ring:1",
+    );
     if cmdline.chain().is_empty() {
         return Log::open()?.wait("the end", |line| line.contains(" requests are complete"));
     }
