@@ -144,17 +144,18 @@ impl Cache {
     /// Gives back every page that has no object.
     pub(crate) fn shrink(&self) {
         for shard in self.shards() {
-            let entries = {
-                let mut held = shard.lock();
-                held.owned = false;
-                held.remark(&self.shape, &self.table);
-                match held.is_bare() {
-                    true => 0,
-                    false => self.shape.entries,
+            let mut from = 0;
+            loop {
+                let page = {
+                    let mut held = shard.lock();
+                    held.owned = false;
+                    let page = held.remove_next(&self.shape, &mut from);
+                    held.remark(&self.shape, &self.table);
+                    page
+                };
+                if page.is_none() {
+                    break;
                 }
-            };
-            for slot in 0..entries {
-                self.give_back(shard, slot);
             }
         }
         self.trim();

@@ -307,6 +307,15 @@ impl Shard {
         Some(PreservedPage::of(page))
     }
 
+    /// Takes out the next page that has no object, of the entries from `from` on, which then says where to
+    /// go on.
+    pub(super) fn remove_next(&mut self, shape: &Shape, from: &mut usize) -> Option<PreservedPage> {
+        let mut slots = *from..self.pages.len();
+        let found = slots.find_map(|slot| self.remove(shape, slot));
+        *from = slots.start;
+        found
+    }
+
     /// Takes out the page of an entry, whatever is allocated there.
     pub(super) fn give_up(&mut self, slot: usize) -> Option<PreservedPage> {
         let page = self.pages.get_mut(slot)?.take()?;

@@ -269,6 +269,12 @@ pub const ALL: &[Scenario] = &[
         play: objects::threads,
     },
     Scenario {
+        name: "objects-debug",
+        about: "the same through one update, on kernels with lockdep and SLUB's own checks",
+        kernels: &[Debug],
+        play: objects::threads_debug,
+    },
+    Scenario {
         name: "objects-retry",
         about: "an update is called off twice; a million preserved objects change before, between and after",
         kernels: &[Ours],
@@ -415,6 +421,12 @@ pub const WITH_KASAN: &[Scenario] = &[
         about: "three kernels with the address sanitizer, one after the other",
         kernels: &[Kasan],
         play: kasan::update,
+    },
+    Scenario {
+        name: "kasan-objects",
+        about: "preserved slab objects from four processors, with the address sanitizer and SLUB's own checks",
+        kernels: &[Kasan],
+        play: kasan::objects,
     },
 ];
 

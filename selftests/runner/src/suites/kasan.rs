@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The same on kernels with the address sanitizer: its shadow is an eighth of memory, so all is larger and slower.
 
-use super::{boots, run, Played};
+use super::{boots, objects, run, Played};
 use crate::check;
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
@@ -37,4 +37,10 @@ pub fn selftests(lab: &Lab, name: &str) -> Result<Played> {
     let (mut played, outcome) = run(lab, &machine)?;
     played.checks.extend(boots::selftest_cases(&outcome));
     Ok(played)
+}
+
+/// Slab objects of four processors, with all that SLUB can check beside.
+pub fn objects(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = machine(name, "update", &[Kasan]).word(objects::SLUB_DEBUG);
+    objects::threads_of(lab, machine)
 }

@@ -4,7 +4,7 @@
 
 use super::{run, Played};
 use crate::check;
-use crate::lab::{Lab, Which::Ours};
+use crate::lab::{Lab, Which::Debug, Which::Ours};
 use crate::machine::Machine;
 use crate::outcome::Outcome;
 use anyhow::Result;
@@ -48,9 +48,23 @@ pub fn alone(lab: &Lab, name: &str) -> Result<Played> {
 
 /// Four threads on four processors, on a new cache, and on one that was taken over.
 pub fn threads(lab: &Lab, name: &str) -> Result<Played> {
-    let mut machine = Machine::new(name, "update", Ours, &[Ours, Ours])
+    threads_of(lab, Machine::new(name, "update", Ours, &[Ours, Ours]))
+}
+
+/// The same on kernels with lockdep, and with all that SLUB can check.
+pub fn threads_debug(lab: &Lab, name: &str) -> Result<Played> {
+    let machine = Machine::new(name, "update", Debug, &[Debug]).memory(2048);
+    threads_of(lab, machine.word(SLUB_DEBUG))
+}
+
+/// Consistency checks, red zones, poison and owners, for every cache of kmem_cache's.
+pub const SLUB_DEBUG: &str = "slab_debug=FZPU";
+
+/// Four threads in these machines.
+pub fn threads_of(lab: &Lab, machine: Machine) -> Result<Played> {
+    let mut machine = machine
         .memfds(1, 4)
-        .timeout(600)
+        .timeout(900)
         .word("test_objects.threads=4");
     machine.cpus = 4;
     let (mut played, outcome) = run(lab, &machine)?;
