@@ -4,6 +4,8 @@
 
 use core::ffi::{c_int, c_void, CStr};
 use core::marker::PhantomData;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+use core::slice::from_raw_parts;
 
 #[cfg(kernel)]
 use kernel::bindings as c;
@@ -88,13 +90,12 @@ impl Page {
     pub(crate) fn any_node(&self, prefix: &[u8]) -> bool {
         let fdt = self.frame.as_ptr();
         nodes(fdt).any(|node| {
+            let mut len = 0;
             // SAFETY: The FDT is ours, and not edited meanwhile; libfdt checks the offset.
-            let name = unsafe { c::fdt_get_name(fdt, node, core::ptr::null_mut()) };
-            // SAFETY: It is null, or a string in the FDT, which stays as it is as long as this.
-            !name.is_null()
-                && unsafe { CStr::from_ptr(name.cast()) }
-                    .to_bytes()
-                    .starts_with(prefix)
+            let name = unsafe { c::fdt_get_name(fdt, node, &mut len) };
+            let len = usize::try_from(len).unwrap_or(0);
+            // SAFETY: libfdt says how long the name is, which stays as it is as long as this.
+            !name.is_null() && unsafe { from_raw_parts(name.cast::<u8>(), len) }.starts_with(prefix)
         })
     }
 

@@ -2,11 +2,14 @@
 
 //! Struct pages: nodes from the page allocator, and preserved frames on the way to their owners.
 
+#[cfg(CONFIG_LIVEUPDATE)]
 use core::ffi::c_void;
 
 use super::glue;
 use super::Frame;
-use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
+#[cfg(CONFIG_LIVEUPDATE)]
+use crate::kho::addr::PhysAddr;
+use crate::kho::addr::{Order, PageRange, Pfn};
 use crate::kho::tree::NodeStore;
 
 /// Nodes from and to the page allocator; allocation may sleep.

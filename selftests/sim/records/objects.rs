@@ -74,7 +74,7 @@ fn each_leads_to_what_it_was_made_for() {
     assert!(cache.find(Somewhere::at(PhysAddr::new(first))).is_some());
     for forged in [jobs, order, first + 1, first + 64, 0, u64::MAX] {
         assert!(
-            !cache.find(Somewhere::at(PhysAddr::new(forged))).is_some(),
+            cache.find(Somewhere::at(PhysAddr::new(forged))).is_none(),
             "{forged:#x}"
         );
     }
