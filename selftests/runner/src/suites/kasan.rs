@@ -11,11 +11,16 @@ use Which::Kasan;
 /// The next kernel's shadow comes out of scratch, before that kernel has judged what else is free.
 const SCRATCH: &str = "kho_scratch=64M,768M,64M";
 
+/// Four levels of page tables: while a kernel looks at its first processor, in `identify_cpu()`, it forgets for a moment that there are five. An
+/// interrupt just then makes the sanitizer report whatever that accesses.
+const LEVELS: &str = "no5lvl";
+
 fn machine(name: &str, scenario: &str, chain: &[Which]) -> Machine {
     Machine::new(name, scenario, Kasan, chain)
         .memory(3072)
         .timeout(900)
         .word(SCRATCH)
+        .word(LEVELS)
 }
 
 /// What `lib/test_kho.c` and `lib/tests/liveupdate.c` save goes along.
