@@ -139,30 +139,63 @@ static int verify(void)
 	return seen == count ? 0 : -ENOENT;
 }
 
-/* Some go, and others come in their place. */
-static int change(void)
+/* Frees an object, or has kmalloc() take it over first. */
+static int drop(u64 place, bool load)
+{
+	struct object *copy;
+	bool good;
+
+	if (!load)
+		return kho_slab_free(objects, kho_slab_object(objects, place));
+	copy = kho_slab_load(objects, place, GFP_KERNEL);
+	if (IS_ERR(copy))
+		return PTR_ERR(copy);
+	good = is_good(copy) && !kho_slab_object(objects, place);
+	kfree(copy);
+	return good ? 0 : -EINVAL;
+}
+
+/* Makes an object, or saves @copy, which is kmalloc()'s. */
+static u64 add(u64 number, struct object *copy)
 {
 	struct object *object;
+
+	if (copy) {
+		fill(copy, number);
+		return kho_slab_save(objects, copy, sizeof(*copy));
+	}
+	object = kho_slab_alloc(objects);
+	if (!object || !is_zero(object))
+		return 0;
+	fill(object, number);
+	return kho_slab_phys(objects, object);
+}
+
+/* Some go, and others come in their place; half of them by way of kmalloc(). */
+static int change(void)
+{
+	struct object *copy;
+	int err = 0;
 	u64 value;
 
 	for (u64 i = 0; i < count; i += 3) {
-		if (!kho_array_get(numbers, INDEX(i), &value) ||
-		    kho_slab_free(objects, kho_slab_object(objects, value)) ||
+		if (!kho_array_get(numbers, INDEX(i), &value) || drop(value, i % 2) ||
 		    !kho_array_clear(numbers, INDEX(i)))
 			return -EINVAL;
 		cond_resched();
 	}
+	copy = kmalloc(sizeof(*copy), GFP_KERNEL);
+	if (!copy)
+		return -ENOMEM;
 	rounds++;
-	for (u64 i = 0; i < count; i += 3) {
-		object = kho_slab_alloc(objects);
-		if (!object || !is_zero(object))
-			return -EIO;
-		fill(object, rounds * count + i);
-		if (kho_array_set(numbers, INDEX(i), kho_slab_phys(objects, object)))
-			return -EINVAL;
+	for (u64 i = 0; i < count && !err; i += 3) {
+		value = add(rounds * count + i, i % 2 ? copy : NULL);
+		if (!value || kho_array_set(numbers, INDEX(i), value))
+			err = -EINVAL;
 		cond_resched();
 	}
-	return 0;
+	kfree(copy);
+	return err;
 }
 
 static int __init resume(u64 start)
