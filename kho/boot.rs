@@ -20,7 +20,7 @@ use super::checksum;
 use super::fdt::{self, Unusable};
 use super::incoming::Incoming;
 use super::key::Run;
-use super::merge::{Fault, Merge};
+use super::merge::{Fault, Head, Merge, ORDERS};
 use super::plan::Plan;
 use super::scratch::{BadList, List};
 use super::subtrees::Subtrees;
@@ -148,6 +148,8 @@ pub(crate) struct Handover {
     plan: Plan,
     /// Frames that are in use without a key: the tree's nodes and the FDT, ascending.
     pinned: BootSlice<u64>,
+    /// For the merges of the tree.
+    heads: BootSlice<Option<Head>>,
 }
 
 impl Handover {
@@ -181,8 +183,9 @@ impl Handover {
         }
         let mut plan = Plan::new().map_err(Refusal::NoMemory)?;
         let mut subtrees = Subtrees::list(fdt).map_err(Refusal::NoMemory)?;
-        let mut ranges = Merge::empty(&nodes);
-        ranges.start(tree);
+        let heads = BootSlice::filled(ORDERS, || None);
+        let mut heads = heads.ok_or(Refusal::NoMemory(ENOMEM))?;
+        let mut ranges = Merge::new(&mut heads, tree, &nodes);
         let orders = ranges.orders();
         let mut gaps = FreeSpans::new();
         for range in ranges.by_ref() {
@@ -208,6 +211,7 @@ impl Handover {
             orders,
             plan,
             pinned,
+            heads,
         };
         handover.open_free_memory();
         Ok((handover, subtrees))
@@ -286,13 +290,12 @@ impl Handover {
     ///
     /// What was given out since step 3 looks like a gap and is none: it is not marked reserved any
     /// more, and [`pages::free_reserved`] frees only what is.
-    pub(crate) fn free_gaps(&self) {
+    pub(crate) fn free_gaps(&mut self) {
         let blocks = self.plan.blocks();
         if !blocks.iter().any(|block| block.gaps) {
             return;
         }
-        let mut ranges = Merge::empty(&self.pinned);
-        ranges.start(self.tree);
+        let ranges = Merge::new(&mut self.heads, self.tree, &self.pinned);
         if ranges.fault().is_some() {
             return;
         }

@@ -11,10 +11,10 @@ use super::key::{end_of_order, first_of_order, order_of};
 use super::tree::{Cursor, Tree};
 
 /// Most orders there can be.
-const ORDERS: usize = Order::MAX as usize + 1;
+pub(crate) const ORDERS: usize = Order::MAX as usize + 1;
 
 /// The runs of one order, with the next one looked up.
-struct Head {
+pub(crate) struct Head {
     order: Order,
     runs: Cursor,
     next: PageRange,
@@ -31,7 +31,7 @@ pub(crate) enum Fault {
 
 /// Yields maximal ranges of preserved frames in ascending order.
 pub(crate) struct Merge<'a> {
-    heads: [Option<Head>; ORDERS],
+    heads: &'a mut [Option<Head>],
     used: usize,
     /// Single frames to merge in as if preserved, ascending: the tree's own nodes.
     frames: &'a [u64],
@@ -40,23 +40,22 @@ pub(crate) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// Merges no tree yet, only `frames`, which must be ascending frame numbers.
-    ///
-    /// Apart from [`Merge::start`] because of its size: kernel stacks are small, and a constructor
-    /// that does more has it on the stack twice.
-    #[inline(always)]
-    pub(crate) const fn empty(frames: &'a [u64]) -> Self {
-        Self {
-            heads: [const { None }; ORDERS],
+    /// Merges a tree and `frames`, which must be ascending frame numbers. `heads` has room for
+    /// [`ORDERS`]; they are the caller's because they are too large for a kernel stack.
+    pub(crate) fn new(heads: &'a mut [Option<Head>], tree: Tree, frames: &'a [u64]) -> Self {
+        let mut merge = Self {
+            heads,
             used: 0,
             frames,
             current: None,
             fault: None,
-        }
+        };
+        merge.start(tree);
+        merge
     }
 
     /// Looks up the first run of each order of the tree.
-    pub(crate) fn start(&mut self, tree: Tree) {
+    fn start(&mut self, tree: Tree) {
         // Hop from order to order; keys ascend as orders descend.
         let mut from = 0;
         while let Some(run) = tree.runs(from, u64::MAX).next() {
@@ -84,6 +83,7 @@ impl<'a> Merge<'a> {
     pub(crate) fn orders(&self) -> u64 {
         self.heads
             .iter()
+            .take(self.used)
             .flatten()
             .fold(0, |bits, head| bits | 1 << head.order.raw())
     }
@@ -172,8 +172,8 @@ mod tests {
         add(tree, 0x110, 4, 2);
         add(tree, 0x131, 0, 1);
         add(tree, 0x200, 9, 3);
-        let mut merge = Merge::empty(&[0x130, 0x900]);
-        merge.start(tree);
+        let mut heads = [const { None }; ORDERS];
+        let mut merge = Merge::new(&mut heads, tree, &[0x130, 0x900]);
         assert!(merge.orders() == 1 | 1 << 4 | 1 << 9);
         let expected = [(0x100, 0x32), (0x200, 0x600), (0x900, 1)];
         for (start, pages) in expected {
@@ -192,8 +192,8 @@ mod tests {
         let tree = Tree::at(root);
         add(tree, 0x100, 4, 1);
         add(tree, 0x10f, 0, 1);
-        let mut merge = Merge::empty(&[]);
-        merge.start(tree);
+        let mut heads = [const { None }; ORDERS];
+        let mut merge = Merge::new(&mut heads, tree, &[]);
         while merge.next().is_some() {}
         assert!(merge.fault() == Some(Fault::Overlap(Pfn::new(0x10f))));
         tree.destroy(&mut BuddyNodes);

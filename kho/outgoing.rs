@@ -31,6 +31,7 @@ impl Outgoing {
     /// # Errors
     ///
     /// [`ENOMEM`]; nothing stays allocated.
+    #[inline(never)]
     pub(crate) fn create(scratch: &'static List) -> Result<Self> {
         let root = BuddyNodes.alloc().ok_or(ENOMEM)?;
         let mut out = Self {

@@ -155,7 +155,7 @@ impl Kernel {
             }
         }
         with(|m| m.start_page_allocator());
-        if let (Some(judged), Some(incoming)) = (handover, incoming.as_mut()) {
+        if let (Some(mut judged), Some(incoming)) = (handover, incoming.as_mut()) {
             judged.free_gaps();
             incoming.settle();
         }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::kernel::owned;
 use crate::kho::addr::{Order, PageRange, Pfn};
 use crate::kho::key::{self, Run};
-use crate::kho::merge::{Fault, Merge};
+use crate::kho::merge::{Fault, Merge, ORDERS};
 use crate::kho::tree::{LeafCache, NodeStore, Tree};
 use crate::sys::machine::{install, with, Config};
 use crate::sys::pages::BuddyNodes;
@@ -128,8 +128,8 @@ proptest! {
             let run = Run::new(range.start, order, 1).expect("aligned");
             tree.insert(run, &mut BuddyNodes).expect("memory suffices");
         }
-        let mut merge = Merge::empty(&[]);
-    merge.start(tree);
+        let mut heads = [const { None }; ORDERS];
+        let mut merge = Merge::new(&mut heads, tree, &[]);
         let ranges: Vec<PageRange> = merge.by_ref().collect();
         prop_assert_eq!(merge.fault(), None);
         let merged: BTreeSet<u64> =
@@ -150,15 +150,15 @@ fn a_frame_listed_twice_is_found() {
     .expect("memory suffices");
     let page = Run::new(Pfn::new(70), Order::ZERO, 1).expect("aligned");
     tree.insert(page, &mut BuddyNodes).expect("memory suffices");
-    let mut merge = Merge::empty(&[]);
-    merge.start(tree);
+    let mut heads = [const { None }; ORDERS];
+    let mut merge = Merge::new(&mut heads, tree, &[]);
     while merge.next().is_some() {}
     assert_eq!(merge.fault(), Some(Fault::Overlap(Pfn::new(70))));
 
     // The same for the tree's own nodes.
     tree.remove(page, &mut BuddyNodes);
-    let mut merge = Merge::empty(&[3, 95]);
-    merge.start(tree);
+    let mut heads = [const { None }; ORDERS];
+    let mut merge = Merge::new(&mut heads, tree, &[3, 95]);
     while merge.next().is_some() {}
     assert_eq!(merge.fault(), Some(Fault::Overlap(Pfn::new(95))));
 }
@@ -174,8 +174,8 @@ fn numbers_that_are_no_keys() {
     let none = Run { first: 0, len: 1 };
     tree.insert(none, &mut BuddyNodes)
         .expect("the C API takes any number");
-    let mut merge = Merge::empty(&[]);
-    merge.start(tree);
+    let mut heads = [const { None }; ORDERS];
+    let mut merge = Merge::new(&mut heads, tree, &[]);
     assert!(merge.next().is_none());
     assert_eq!(merge.fault(), Some(Fault::NotAKey(0)));
 }

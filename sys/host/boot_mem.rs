@@ -9,7 +9,7 @@ use super::machine::{with, Owner};
 use crate::kho::addr::{PageRange, Pfn};
 use zerocopy::FromZeros;
 
-pub(crate) struct BootSlice<T: FromZeros> {
+pub(crate) struct BootSlice<T> {
     items: Vec<T>,
     frames: PageRange,
     early: bool,
@@ -17,6 +17,12 @@ pub(crate) struct BootSlice<T: FromZeros> {
 
 impl<T: FromZeros> BootSlice<T> {
     pub(crate) fn new(len: usize) -> Option<Self> {
+        Self::filled(len, T::new_zeroed)
+    }
+}
+
+impl<T> BootSlice<T> {
+    pub(crate) fn filled(len: usize, make: impl Fn() -> T) -> Option<Self> {
         let pages = (len * size_of::<T>()).div_ceil(4096) as u64;
         if pages == 0 {
             return None;
@@ -33,14 +39,14 @@ impl<T: FromZeros> BootSlice<T> {
             pages.next_power_of_two()
         };
         Some(Self {
-            items: (0..len).map(|_| T::new_zeroed()).collect(),
+            items: (0..len).map(|_| make()).collect(),
             frames: PageRange::new(Pfn::new(start), pages),
             early,
         })
     }
 }
 
-impl<T: FromZeros> Deref for BootSlice<T> {
+impl<T> Deref for BootSlice<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -48,13 +54,13 @@ impl<T: FromZeros> Deref for BootSlice<T> {
     }
 }
 
-impl<T: FromZeros> DerefMut for BootSlice<T> {
+impl<T> DerefMut for BootSlice<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.items
     }
 }
 
-impl<T: FromZeros> Drop for BootSlice<T> {
+impl<T> Drop for BootSlice<T> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             return;

@@ -135,7 +135,7 @@ extern "C" fn kho_memory_init() {
 #[no_mangle]
 extern "C" fn lu_settle() -> c_int {
     let handover = state::HANDOVER.lock().take();
-    if let Some(handover) = handover {
+    if let Some(mut handover) = handover {
         handover.free_gaps();
         if let Some(incoming) = state::INCOMING.lock().as_mut() {
             incoming.settle();
@@ -163,8 +163,7 @@ extern "C" fn lu_init() -> c_int {
     }
     // Of a handover, scratch is ordinary memory already.
     let fresh = state::scratch_reserved();
-    let made = Outgoing::create(&state::SCRATCH).map(|out| *state::OUTGOING.lock() = Some(out));
-    if let Err(err) = made {
+    if let Err(err) = set_up_outgoing() {
         pr_err!("cannot set up kexec handover: {err:?}\n");
         state::set_enabled(false);
         if fresh {
@@ -188,7 +187,15 @@ extern "C" fn lu_init() -> c_int {
     0
 }
 
+/// Apart from [`lu_init`], because of its size: kernel stacks are small.
+#[inline(never)]
+fn set_up_outgoing() -> Result {
+    *state::OUTGOING.lock() = Some(Outgoing::create(&state::SCRATCH)?);
+    Ok(())
+}
+
 /// What the previous kernel said about itself, if it did.
+#[inline(never)]
 fn incoming_metadata() -> Option<Metadata> {
     let blob = state::find_subtree(metadata::NAME).ok()?;
     // It was preserved; it is somebody else's by now if another subtree names it too.
@@ -219,6 +226,7 @@ fn incoming_metadata() -> Option<Metadata> {
 }
 
 /// Tells the next kernel about this one. Optional: what fails is said and undone.
+#[inline(never)]
 fn publish_metadata() {
     // SAFETY: A NUL-terminated string that lives for ever.
     let release = unsafe { CStr::from_char_ptr(glue::lu_release()) };
