@@ -20,6 +20,7 @@ use crate::sys::Frame;
 /// # Errors
 ///
 /// The file is preserved as before then, but holes may have been filled.
+#[inline(never)]
 pub(crate) fn to_records(kho: &mut impl Kho, source: &mut impl Source, at: PhysAddr) -> Result {
     let page = Frame::at(at).ok_or(EINVAL)?;
     look_again(kho, source, page, true)?;
@@ -59,6 +60,7 @@ pub(crate) fn to_records(kho: &mut impl Kho, source: &mut impl Source, at: PhysA
 /// # Errors
 ///
 /// The file is preserved as before then.
+#[inline(never)]
 pub(crate) fn to_extents(
     kho: &mut impl Kho,
     source: &mut impl Source,
@@ -107,6 +109,7 @@ fn folios_of(run: Run) -> impl Iterator<Item = Folio> + Clone {
 }
 
 /// The extents that the folios of records form, one after the other.
+#[inline(never)]
 fn join(
     source: &mut impl Source,
     mut records: impl Iterator<Item = Record>,

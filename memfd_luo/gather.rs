@@ -54,6 +54,7 @@ impl Keeper {
     }
 
     /// Keeps what is between two pages of the file; all of it, if holes are to be filled.
+    #[inline(never)]
     fn gap(
         &mut self,
         kho: &mut impl Kho,

@@ -27,8 +27,12 @@ pub(crate) use run::Run;
 use crate::kho::addr::{Order, Pfn};
 use crate::sys::error::Result;
 
-/// Most folios that are looked at in one step, and most runs: what a step keeps on the stack.
+/// Most folios that are looked at in one step: what a step keeps on the stack, which is small in a
+/// kernel. So functions with such a batch are not inlined: no frame has two of them.
 pub(crate) const BATCH: usize = 64;
+
+/// Most runs that are looked at in one step, for the same reason.
+pub(crate) const RUNS: usize = 32;
 
 /// Most folios that one step hands to a [`Sink`], which holds spinlocks for them.
 const STEP: u64 = 256;

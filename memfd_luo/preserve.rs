@@ -106,6 +106,7 @@ fn preserve_folios(kho: &mut impl Kho, source: &mut impl Source, header: &mut He
 }
 
 /// Preserves the folios of `pages` pages. On failure the table lists what was preserved so far.
+#[inline(never)]
 fn keep_all(
     kho: &mut impl Kho,
     source: &mut impl Source,
@@ -175,6 +176,7 @@ fn unpreserve_folios(kho: &mut impl Kho, source: &mut impl Source, header: &Head
 }
 
 /// Unpreserves and unpins the folios that records list.
+#[inline(never)]
 fn give_up(
     kho: &mut impl Kho,
     source: &mut impl Source,

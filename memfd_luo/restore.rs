@@ -11,7 +11,7 @@ use super::format::Refusal;
 use super::merge::Pieces;
 use super::retrieve::{claim_metadata, free_metadata, pages_of, put_back_metadata, unclaim};
 use super::table::Cursor;
-use super::{Folio, Kho, Run, Sink, BATCH, STEP};
+use super::{Folio, Kho, Run, Sink, RUNS, STEP};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
 use crate::kho::vmalloc::Chain;
@@ -33,6 +33,7 @@ impl Sparse {
     /// # Errors
     ///
     /// Nothing is claimed then.
+    #[inline(never)]
     pub(crate) fn claim(kho: &mut impl Kho, at: PhysAddr) -> Result<Self, Refusal> {
         let claimed = kho.incoming(|incoming| {
             incoming.hold();
@@ -74,6 +75,7 @@ impl Sparse {
     /// # Errors
     ///
     /// None of them is claimed then.
+    #[inline(never)]
     fn claim_folios(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
         let mut place = Place {
             next: 0,
@@ -123,6 +125,7 @@ impl Sparse {
     /// # Errors
     ///
     /// All waits again then, the header too.
+    #[inline(never)]
     pub(crate) fn retrieve(
         self,
         kho: &mut impl Kho,
@@ -148,6 +151,7 @@ impl Sparse {
     }
 
     /// Fills the file; `done` runs are in it, however it ends.
+    #[inline(never)]
     fn fill(
         &self,
         sink: &mut impl Sink,
@@ -155,55 +159,25 @@ impl Sparse {
         most: Order,
         done: &mut usize,
     ) -> Result<(), Refusal> {
-        let mut batch = [Run::NONE; BATCH];
-        let (mut count, mut folios) = (0, 0);
-        let zone = sink.zones();
-        let mut pieces = Pieces::new(self.extents(), merge, zone).flat_map(steps);
-        loop {
-            let piece = pieces.next();
-            if piece.is_none() || count == BATCH || folios >= STEP {
-                sink.fill(batch.get(..count).unwrap_or_default())?;
-                *done += count;
-                (count, folios) = (0, 0);
-            }
-            let Some(piece) = piece else {
-                return Ok(());
-            };
-            if piece.order > most {
-                return Err(Refusal::lie("a folio is too large for a file"));
-            }
-            if let Some(slot) = batch.get_mut(count) {
-                *slot = piece;
-                count += 1;
-                folios += piece.count;
-            }
-        }
+        let mut pieces = self.pieces(merge, sink.zones());
+        fill_with(sink, &mut pieces, most, done)
+    }
+
+    /// The runs that the extents become in a file.
+    #[inline(never)]
+    fn pieces(
+        &self,
+        merge: Option<Order>,
+        zone: fn(u64) -> u32,
+    ) -> impl Iterator<Item = Run> + use<> {
+        Pieces::new(self.extents(), merge, zone).flat_map(steps)
     }
 
     /// Takes the first `done` runs out of the file.
+    #[inline(never)]
     fn take_back(&self, sink: &mut impl Sink, merge: Option<Order>, done: usize) {
-        let zone = sink.zones();
-        let pieces = Pieces::new(self.extents(), merge, zone).flat_map(steps);
-        let mut batch = [Folio::NONE; BATCH];
-        let mut count = 0;
-        for piece in pieces.take(done) {
-            for number in 0..piece.count {
-                let apart = number << piece.order.raw();
-                if let Some(slot) = batch.get_mut(count) {
-                    *slot = Folio {
-                        pfn: piece.pfn.plus(apart),
-                        index: piece.index + apart,
-                        order: piece.order,
-                    };
-                    count += 1;
-                }
-                if count == BATCH {
-                    sink.take_back(&mut batch);
-                    count = 0;
-                }
-            }
-        }
-        sink.take_back(batch.get_mut(..count).unwrap_or_default());
+        let mut pieces = self.pieces(merge, sink.zones());
+        take_out(sink, &mut pieces.by_ref().take(done));
     }
 
     /// Gives all memory of the file to the page allocator.
@@ -211,6 +185,7 @@ impl Sparse {
     /// # Errors
     ///
     /// When something is wrong with it: all of it stays out of use then.
+    #[inline(never)]
     pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
         if let Err(refusal) = self.claim_folios(kho) {
             self.put_back(kho);
@@ -222,6 +197,62 @@ impl Sparse {
         free_metadata(kho, self.at, self.area);
         Ok(())
     }
+}
+
+/// Fills a file with pieces, a batch at a time; `done` of them are in it, however it ends.
+#[inline(never)]
+fn fill_with(
+    sink: &mut impl Sink,
+    pieces: &mut impl Iterator<Item = Run>,
+    most: Order,
+    done: &mut usize,
+) -> Result<(), Refusal> {
+    let mut batch = [Run::NONE; RUNS];
+    let (mut count, mut folios) = (0, 0);
+    loop {
+        let piece = pieces.next();
+        if piece.is_none() || count == RUNS || folios >= STEP {
+            sink.fill(batch.get(..count).unwrap_or_default())?;
+            *done += count;
+            (count, folios) = (0, 0);
+        }
+        let Some(piece) = piece else {
+            return Ok(());
+        };
+        if piece.order > most {
+            return Err(Refusal::lie("a folio is too large for a file"));
+        }
+        if let Some(slot) = batch.get_mut(count) {
+            *slot = piece;
+            count += 1;
+            folios += piece.count;
+        }
+    }
+}
+
+/// Takes the folios of pieces out of a file.
+#[inline(never)]
+fn take_out(sink: &mut impl Sink, pieces: &mut impl Iterator<Item = Run>) {
+    let mut batch = [Folio::NONE; RUNS];
+    let mut count = 0;
+    for piece in pieces {
+        for number in 0..piece.count {
+            let apart = number << piece.order.raw();
+            if let Some(slot) = batch.get_mut(count) {
+                *slot = Folio {
+                    pfn: piece.pfn.plus(apart),
+                    index: piece.index + apart,
+                    order: piece.order,
+                };
+                count += 1;
+            }
+            if count == RUNS {
+                sink.take_back(&mut batch);
+                count = 0;
+            }
+        }
+    }
+    sink.take_back(batch.get_mut(..count).unwrap_or_default());
 }
 
 /// Claims as much of an extent as waits; returns what is left of it. It takes more than one step where

@@ -10,7 +10,7 @@
 use super::format::{Header, Record, Refusal};
 use super::run::runs;
 use super::table::Cursor;
-use super::{Folio, Kho, Run, Sink, BATCH, STEP};
+use super::{Folio, Kho, Run, Sink, RUNS, STEP};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
 use crate::kho::tree::NodeStore;
@@ -91,13 +91,14 @@ impl Waiting {
     }
 
     /// Fills the file step by step. Returns its pages. `walk.done` folios are in it, however it ends.
+    #[inline(never)]
     fn fill(
         &self,
         kho: &mut impl Kho,
         sink: &mut impl Sink,
         walk: &mut Walk<impl Iterator<Item = Pfn> + Clone>,
     ) -> Result<u64, Refusal> {
-        let mut batch = [Run::NONE; BATCH];
+        let mut batch = [Run::NONE; RUNS];
         let mut pages = 0;
         loop {
             let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
@@ -119,10 +120,11 @@ impl Waiting {
     }
 
     /// Takes the first `done` folios out of the file; they wait again.
+    #[inline(never)]
     fn take_back(&self, kho: &mut impl Kho, sink: &mut impl Sink, done: u64) {
         let mut left = done;
         let mut cursor = self.cursor();
-        let mut batch = [Folio::NONE; BATCH];
+        let mut batch = [Folio::NONE; RUNS];
         while left > 0 {
             let mut count = 0;
             for folio in batch.iter_mut() {
@@ -149,25 +151,36 @@ impl Waiting {
     /// When something is wrong with it: what is not given back stays out of use.
     pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
         // First a look at everything: what a liar lists may be somebody else's.
-        let mut walk = self.walk(Order::LARGEST);
-        let mut sound = kho.incoming(|incoming| Ok(walk.look(incoming)))?;
-        let mut walk = self.walk(Order::LARGEST);
-        let mut batch = [Run::NONE; BATCH];
-        while sound.is_ok() {
-            let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
-            for run in batch.iter().take(count) {
-                free_waiting(PageRange::new(run.pfn, run.pages()));
-            }
-            sound = claimed;
-            if count == 0 {
-                break;
-            }
-        }
+        let sound = self.look(kho).and_then(|()| self.free_folios(kho));
         match sound {
             Ok(()) => self.free(kho),
             Err(_) => self.put_back(kho),
         }
         sound
+    }
+
+    /// Looks at all folios, and claims none.
+    #[inline(never)]
+    fn look(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
+        let mut walk = self.walk(Order::LARGEST);
+        kho.incoming(|incoming| Ok(walk.look(incoming)))?
+    }
+
+    /// Claims and frees folio after folio, up to one that is refused.
+    #[inline(never)]
+    fn free_folios(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
+        let mut walk = self.walk(Order::LARGEST);
+        let mut batch = [Run::NONE; RUNS];
+        loop {
+            let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
+            for run in batch.iter().take(count) {
+                free_waiting(PageRange::new(run.pfn, run.pages()));
+            }
+            claimed?;
+            if count == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Frees header and records: the file is done with.
@@ -289,10 +302,11 @@ struct Walk<P: Iterator<Item = Pfn> + Clone> {
 impl<P: Iterator<Item = Pfn> + Clone> Walk<P> {
     /// Claims the next runs. Returns how many, none at the end; those were claimed even if the one
     /// after them is refused.
+    #[inline(never)]
     fn step(
         &mut self,
         incoming: &mut Incoming,
-        batch: &mut [Run; BATCH],
+        batch: &mut [Run; RUNS],
     ) -> (usize, Result<(), Refusal>) {
         let (mut count, mut folios) = (0, 0);
         for slot in batch.iter_mut() {

@@ -56,6 +56,7 @@ impl About {
 /// # Errors
 ///
 /// What was done is undone then.
+#[inline(never)]
 pub(crate) fn preserve(
     kho: &mut impl Kho,
     source: &mut impl Source,
@@ -82,6 +83,7 @@ pub(crate) fn preserve(
 /// # Errors
 ///
 /// What can be said of pages; the file is preserved as before then.
+#[inline(never)]
 pub(crate) fn freeze(
     kho: &mut impl Kho,
     source: &mut impl Source,
@@ -99,6 +101,7 @@ pub(crate) fn freeze(
 }
 
 /// Undoes [`preserve`].
+#[inline(never)]
 pub(crate) fn unpreserve(kho: &mut impl Kho, source: &mut impl Source, at: PhysAddr) {
     let Some(page) = Frame::at(at) else {
         return;
@@ -124,6 +127,7 @@ pub(super) fn extents(header: &Header) -> Cursor<impl Iterator<Item = Pfn> + Clo
 /// # Errors
 ///
 /// All is as it was then, but holes that were filled.
+#[inline(never)]
 pub(super) fn look_again(
     kho: &mut impl Kho,
     source: &mut impl Source,

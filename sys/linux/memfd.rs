@@ -14,55 +14,42 @@ use crate::memfd_luo::extents::{Name, NAME};
 use crate::memfd_luo::format::{seal, Refusal};
 use crate::memfd_luo::restore::Sparse;
 use crate::memfd_luo::retrieve::Waiting;
-use crate::memfd_luo::{convert, preserve, sparse, Folio, Run, Sink, Source, BATCH};
+use crate::memfd_luo::{convert, preserve, sparse, Folio, Run, Sink, Source, BATCH, RUNS};
 
 /// A memfd somebody else holds open, for as long as this lives.
 ///
 /// # Invariants
 ///
 /// Points to an open shmem file.
-struct Memfd(*mut glue::file, Batch);
+struct Memfd<'a>(*mut glue::file, &'a mut Batch);
 
-/// Folios on their way to and from C.
-struct Batch([glue::lu_memfd_folio; BATCH]);
+/// Folios on their way to and from C. Never moved: that would be another one on the stack.
+type Batch = [glue::lu_memfd_folio; BATCH];
 
-impl Batch {
-    const fn new() -> Self {
-        const NONE: glue::lu_memfd_folio = glue::lu_memfd_folio {
-            pfn: 0,
-            index: 0,
-            order: 0,
-        };
-        Self([NONE; BATCH])
-    }
+const NO_FOLIO: glue::lu_memfd_folio = glue::lu_memfd_folio {
+    pfn: 0,
+    index: 0,
+    order: 0,
+};
 
-    fn put(&mut self, folios: &[Folio]) {
-        for (to, from) in self.0.iter_mut().zip(folios) {
-            (to.pfn, to.index) = (from.pfn.raw(), from.index);
-        }
-    }
-
-    fn get(&self, folios: &mut [Folio]) {
-        for (to, from) in folios.iter_mut().zip(&self.0) {
-            *to = Folio {
-                pfn: Pfn::new(from.pfn),
-                index: from.index,
-                // Any order of a folio is one of ours.
-                order: Order::new(from.order).unwrap_or(Order::ZERO),
-            };
-        }
-    }
-
-    fn as_mut_ptr(&mut self) -> *mut glue::lu_memfd_folio {
-        self.0.as_mut_ptr()
+fn put(batch: &mut Batch, folios: &[Folio]) {
+    for (to, from) in batch.iter_mut().zip(folios) {
+        (to.pfn, to.index) = (from.pfn.raw(), from.index);
     }
 }
 
-impl Memfd {
-    fn new(file: *mut glue::file) -> Self {
-        Self(file, Batch::new())
+fn get(batch: &Batch, folios: &mut [Folio]) {
+    for (to, from) in folios.iter_mut().zip(batch) {
+        *to = Folio {
+            pfn: Pfn::new(from.pfn),
+            index: from.index,
+            // Any order of a folio is one of ours.
+            order: Order::new(from.order).unwrap_or(Order::ZERO),
+        };
     }
+}
 
+impl Memfd<'_> {
     fn about(&self) -> glue::lu_memfd_about {
         let mut about = NO_FILE;
         // SAFETY: The invariant; `about` may be written.
@@ -100,17 +87,17 @@ const EXECUTE: u32 = 0o111;
 const DEFAULT: u32 = 0o777;
 
 /// How many of these C gets; never more than the array has.
-fn count<T>(items: &[T]) -> c_uint {
-    items.len().min(BATCH) as c_uint
+fn count<const MOST: usize, T>(items: &[T]) -> c_uint {
+    items.len().min(MOST) as c_uint
 }
 
-impl Source for Memfd {
+impl Source for Memfd<'_> {
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize> {
-        let most = count(into);
+        let most = count::<BATCH, _>(into);
         // SAFETY: The invariant; the batch has room for so many.
         let nr = unsafe { glue::lu_memfd_pin(self.0, index, end, self.1.as_mut_ptr(), most) };
         let nr = usize::try_from(nr).map_err(|_| Error::from_errno(nr))?;
-        self.1.get(into.get_mut(..nr).unwrap_or_default());
+        get(self.1, into.get_mut(..nr).unwrap_or_default());
         Ok(nr)
     }
 
@@ -120,12 +107,12 @@ impl Source for Memfd {
         end: u64,
         into: &mut [Folio; BATCH],
     ) -> Result<usize> {
-        let most = count(into);
+        let most = count::<BATCH, _>(into);
         let batch = self.1.as_mut_ptr();
         // SAFETY: The invariant; the batch has room for so many, and `index` may be written.
         let nr = unsafe { glue::lu_memfd_pin_present(self.0, index, end, batch, most) };
         let nr = usize::try_from(nr).map_err(|_| Error::from_errno(nr))?;
-        self.1.get(into.get_mut(..nr).unwrap_or_default());
+        get(self.1, into.get_mut(..nr).unwrap_or_default());
         Ok(nr)
     }
 
@@ -140,16 +127,16 @@ impl Source for Memfd {
     }
 
     fn orders(&mut self, folios: &mut [Folio]) {
-        self.1.put(folios);
+        put(self.1, folios);
         // SAFETY: The folios are pinned, and listed.
-        unsafe { glue::lu_memfd_orders(self.1.as_mut_ptr(), count(folios)) };
-        self.1.get(folios);
+        unsafe { glue::lu_memfd_orders(self.1.as_mut_ptr(), count::<BATCH, _>(folios)) };
+        get(self.1, folios);
     }
 
     fn unpin(&mut self, folios: &[Folio]) {
-        self.1.put(folios);
+        put(self.1, folios);
         // SAFETY: The folios are pinned, and listed; these references are given up.
-        unsafe { glue::lu_memfd_unpin(self.1.as_mut_ptr(), count(folios)) };
+        unsafe { glue::lu_memfd_unpin(self.1.as_mut_ptr(), count::<BATCH, _>(folios)) };
     }
 }
 
@@ -182,6 +169,7 @@ impl Drop for NewMemfd {
 }
 
 impl Sink for NewMemfd {
+    #[inline(never)]
     fn fill(&mut self, runs: &[Run]) -> Result {
         let mut list = [glue::lu_memfd_run {
             pfn: 0,
@@ -189,7 +177,7 @@ impl Sink for NewMemfd {
             count: 0,
             order: 0,
             filled: false,
-        }; BATCH];
+        }; RUNS];
         for (to, from) in list.iter_mut().zip(runs) {
             *to = glue::lu_memfd_run {
                 pfn: from.pfn.raw(),
@@ -201,16 +189,17 @@ impl Sink for NewMemfd {
         }
         // SAFETY: The invariant; the frames were claimed from the incoming tree in blocks of these
         // orders, and their places in the file are free and aligned: `Walk` saw to it.
-        let err = unsafe { glue::lu_memfd_fill(self.0, list.as_ptr(), count(runs)) };
+        let err = unsafe { glue::lu_memfd_fill(self.0, list.as_ptr(), count::<RUNS, _>(runs)) };
         kernel::error::to_result(err)
     }
 
+    #[inline(never)]
     fn take_back(&mut self, folios: &mut [Folio]) {
-        let mut batch = Batch::new();
-        batch.put(folios);
+        let mut batch = [NO_FOLIO; BATCH];
+        put(&mut batch, folios);
         // SAFETY: `fill` put these folios there, and nobody else knows of the file.
-        unsafe { glue::lu_memfd_take_back(self.0, batch.as_mut_ptr(), count(folios)) };
-        batch.get(folios);
+        unsafe { glue::lu_memfd_take_back(self.0, batch.as_mut_ptr(), count::<BATCH, _>(folios)) };
+        get(&batch, folios);
     }
 
     fn zones(&self) -> fn(u64) -> u32 {
@@ -291,7 +280,8 @@ fn about_of(about: &glue::lu_memfd_about) -> sparse::About {
     }
 }
 
-fn preserve_frozen(file: &mut Memfd, version: Version) -> Result<u64> {
+#[inline(never)]
+fn preserve_frozen(file: &mut Memfd<'_>, version: Version) -> Result<u64> {
     let about = file.about();
     version.expresses(&about)?;
     let at = match version {
@@ -311,8 +301,9 @@ unsafe extern "C" fn lu_memfd_preserve(
     version: u32,
     data: *mut u64,
 ) -> c_int {
+    let mut batch = [NO_FOLIO; BATCH];
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd::new(file);
+    let mut file = Memfd(file, &mut batch);
     if !file.freeze() {
         // Whoever froze it thaws it.
         return EBUSY.to_errno();
@@ -336,8 +327,9 @@ unsafe extern "C" fn lu_memfd_preserve(
 /// to this version since.
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, data: u64) {
+    let mut batch = [NO_FOLIO; BATCH];
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd::new(file);
+    let mut file = Memfd(file, &mut batch);
     let at = PhysAddr::new(data);
     match Version::of(version) {
         Ok(Version::Two) => preserve::unpreserve(&mut Records, &mut file, at),
@@ -352,23 +344,21 @@ unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, da
 /// As for [`lu_memfd_unpreserve`].
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_update(file: *mut glue::file, version: u32, data: u64) -> c_int {
+    let mut batch = [NO_FOLIO; BATCH];
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd::new(file);
-    let at = PhysAddr::new(data);
-    let about = file.about();
-    let update = || {
-        let version = Version::of(version)?;
-        version.expresses(&about)?;
-        match version {
-            Version::Two => preserve::freeze(at, about.pos, about.seals),
-            Version::Three => sparse::freeze(&mut Records, &mut file, at, &about_of(&about)),
-        }
-    };
-    kernel::error::from_result(|| update_done(update))
+    let mut file = Memfd(file, &mut batch);
+    let done = Version::of(version).and_then(|to| update(&mut file, to, PhysAddr::new(data)));
+    kernel::error::from_result(|| done.map(|()| 0))
 }
 
-fn update_done(update: impl FnOnce() -> Result) -> Result<c_int> {
-    update().map(|()| 0)
+#[inline(never)]
+fn update(file: &mut Memfd<'_>, version: Version, at: PhysAddr) -> Result {
+    let about = file.about();
+    version.expresses(&about)?;
+    match version {
+        Version::Two => preserve::freeze(at, about.pos, about.seals),
+        Version::Three => sparse::freeze(&mut Records, file, at, &about_of(&about)),
+    }
 }
 
 /// Writes a preserved file in the other version.
@@ -378,20 +368,22 @@ fn update_done(update: impl FnOnce() -> Result) -> Result<c_int> {
 /// As for [`lu_memfd_unpreserve`]; the file is in the other version than `to`.
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_convert(file: *mut glue::file, to: u32, data: u64) -> c_int {
+    let mut batch = [NO_FOLIO; BATCH];
     // INVARIANT: By the caller's promise.
-    let mut file = Memfd::new(file);
-    let at = PhysAddr::new(data);
+    let mut file = Memfd(file, &mut batch);
+    let done = Version::of(to).and_then(|to| convert(&mut file, to, PhysAddr::new(data)));
+    kernel::error::from_result(|| done.map(|()| 0))
+}
+
+#[inline(never)]
+fn convert(file: &mut Memfd<'_>, to: Version, at: PhysAddr) -> Result {
     let about = file.about();
-    let convert = || {
-        let to = Version::of(to)?;
-        to.expresses(&about)?;
-        match to {
-            Version::Two if about.no_room => Err(ENOMEM),
-            Version::Two => convert::to_records(&mut Records, &mut file, at),
-            Version::Three => convert::to_extents(&mut Records, &mut file, at, &about_of(&about)),
-        }
-    };
-    kernel::error::from_result(|| update_done(convert))
+    to.expresses(&about)?;
+    match to {
+        Version::Two if about.no_room => Err(ENOMEM),
+        Version::Two => convert::to_records(&mut Records, file, at),
+        Version::Three => convert::to_extents(&mut Records, file, at, &about_of(&about)),
+    }
 }
 
 fn max_order() -> Order {
@@ -406,6 +398,7 @@ fn merge_order() -> Option<Order> {
     Order::new(order).filter(|_| order > 0)
 }
 
+#[inline(never)]
 fn retrieve_dense(at: PhysAddr) -> Result<NewMemfd, Refusal> {
     let waiting = Waiting::claim(&mut Records, at)?;
     let header = waiting.header();
@@ -432,6 +425,7 @@ fn retrieve_dense(at: PhysAddr) -> Result<NewMemfd, Refusal> {
     Ok(file)
 }
 
+#[inline(never)]
 fn retrieve_sparse(at: PhysAddr) -> Result<NewMemfd, Refusal> {
     let waiting = Sparse::claim(&mut Records, at)?;
     let header = waiting.header();
