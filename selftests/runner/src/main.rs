@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod console;
 mod demo;
+mod frames;
 mod guide;
 mod image;
 mod ktap;

@@ -149,7 +149,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "linked",
-        about: "no object of mainline's C is in our kernel",
+        about: "no object of mainline's C is in our kernel, and no function takes too much stack",
         kernels: &[Ours],
         play: host::linked,
     },

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What needs no machine: the host tests, and a look at what our kernel was linked from.
+//! What needs no machine: the host tests, and a look at the objects our kernel was linked from.
 
 use super::Played;
 use crate::check::Check;
+use crate::frames;
 use crate::lab::{cargo, Lab, Which};
 use anyhow::{Context, Result};
+use std::path::Path;
 
 const STEP: &str = "host tests";
 
@@ -56,7 +58,8 @@ fn panic_message(text: &str, test: &str) -> Option<String> {
     Some(format!("{place} {}", lines.next().unwrap_or_default()))
 }
 
-/// The archives that vmlinux takes kernel/liveupdate and mm from name their members.
+/// The archives that vmlinux takes kernel/liveupdate and mm from name their members; and of what is ours, no function takes too
+/// much of the stack.
 pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
     let kernel = lab.kernel(Which::Ours)?;
     let build_dir = kernel
@@ -85,13 +88,36 @@ pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
     .filter(|name| names.contains(&format!("/{name}")) || names.contains(&format!("\n{name}")))
     .collect();
     Ok(Played {
-        checks: vec![Check::new(
-            "no object of mainline's live update C is in the kernel",
-            theirs.is_empty(),
-            theirs.join(", "),
-        )],
+        checks: vec![
+            Check::new(
+                "no object of mainline's live update C is in the kernel",
+                theirs.is_empty(),
+                theirs.join(", "),
+            ),
+            small_frames(&build_dir.join("kernel/liveupdate/rust"))?,
+        ],
         logs: archives.into(),
     })
+}
+
+/// No function but tests has a larger frame than the kernel allows C.
+fn small_frames(objects: &Path) -> Result<Check> {
+    let mut frames = frames::under(objects)?;
+    frames.retain(|frame| !frames::is_test(&frame.function));
+    let large = frames.partition_point(|frame| frame.bytes > frames::MOST);
+    let shown: Vec<String> = frames
+        .iter()
+        .take(large.max(3))
+        .map(|frame| format!("{} {}", frame.function, frame.bytes))
+        .collect();
+    Ok(Check::new(
+        format!(
+            "no function takes more than {} bytes of the stack",
+            frames::MOST
+        ),
+        large == 0,
+        shown.join(", "),
+    ))
 }
 
 #[cfg(test)]
