@@ -511,10 +511,11 @@ impl kernel::Module for RingModule {
         }
         let table = match Slab::attach(NAME) {
             Ok(slab) => Table::resume(slab, requests)?,
+            Err(ENOENT) => Table::new(requests)?,
+            // They are still there, and whoever loads the module again may have them.
+            Err(ENOMEM) => return Err(ENOMEM),
             Err(err) => {
-                if err != ENOENT {
-                    pr_err!("the requests of the previous kernel are lost: {err:?}\n");
-                }
+                pr_err!("the requests of the previous kernel are lost: {err:?}\n");
                 Table::new(requests)?
             }
         };

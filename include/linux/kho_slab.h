@@ -5,7 +5,7 @@
  * Objects are preserved from the moment they are allocated, until they are freed. The next kernel
  * attaches the cache, finds the objects in it, and goes on allocating and freeing. Any number of threads
  * may call the functions at the same time. All may sleep but those that are said not to, which can be
- * called in any context, interrupts too. Each CPU allocates from pages of its own, on its NUMA node.
+ * called in any context but NMIs. Each CPU allocates from pages of its own, on its NUMA node.
  */
 #ifndef _LINUX_KHO_SLAB_H
 #define _LINUX_KHO_SLAB_H
@@ -35,8 +35,9 @@ struct kho_slab *kho_slab_create(const char *name, size_t size, size_t align,
  * It is checked as a whole first. The constructor is not called for objects that are there.
  *
  * Return: the cache or an ERR_PTR: -ENOENT if there is none of that name; -EINVAL if it is damaged or
- * of another size or alignment; -EIO if some of its memory has gone bad; -ENOMEM, and it may be tried
- * again. What is not taken over stays preserved, out of use.
+ * of another size or alignment; -EEXIST if this kernel has made one of that name; -EIO if some of its
+ * memory has gone bad; -ENOMEM, and it may be tried again. What is not taken over stays preserved, out of
+ * use; what was taken over is not there a second time.
  */
 struct kho_slab *kho_slab_attach(const char *name, size_t size, size_t align,
 				 void (*ctor)(void *object));
@@ -85,13 +86,14 @@ int kho_slab_free(struct kho_slab *slab, void *object);
 /* As kho_slab_free(), without sleeping: no page is given back. */
 int kho_slab_free_atomic(struct kho_slab *slab, void *object);
 
-/* Gives back all pages that have no object. */
+/* Gives back all pages of objects that have none. */
 void kho_slab_shrink(struct kho_slab *slab);
 
 /**
  * kho_slab_save - preserve a copy of something that was allocated elsewhere, such as by kmalloc()
  * @from: what is copied, in a handler's freeze() for instance, when nobody changes it any more
- * @size: its bytes, no more than an object has; the rest of the object is zero
+ * @size: its bytes, no more than an object has; the rest of the object is as
+ *	kho_slab_alloc() has it
  *
  * What was copied stays the caller's. Nothing else that happens to be near it is handed over.
  *

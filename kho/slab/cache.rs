@@ -122,6 +122,28 @@ impl Cache {
         found
     }
 
+    /// Frees an object after `copy` has looked at it: both at once, so that it is copied by one alone. A
+    /// page whose last object it was stays. `copy` runs with interrupts off.
+    ///
+    /// # Errors
+    ///
+    /// [`EINVAL`] for what is no object of this cache.
+    pub(crate) fn take(&self, object: Somewhere, copy: impl FnOnce(Object)) -> Result {
+        let (place, shard) = self.place(object).ok_or(EINVAL)?;
+        let mut held = shard.lock();
+        copy(held.find(&self.shape, place).ok_or(EINVAL)?);
+        held.free(&self.shape, place)?;
+        held.remark(&self.shape, &self.table);
+        Ok(())
+    }
+
+    /// Gives back the page that an object was in, if it has none any more.
+    pub(crate) fn tidy(&self, object: Somewhere) {
+        if let Some((place, shard)) = self.place(object) {
+            self.give_back(shard, place.slot);
+        }
+    }
+
     /// The first allocated object at `position` or behind it, and what is behind that; begin with 0.
     /// Objects may be allocated and freed in between: those that are there all the time are met once.
     pub(crate) fn next(&self, position: u64) -> Option<(Object, u64)> {
@@ -201,6 +223,7 @@ impl Cache {
             Err(err) => return self.anywhere().ok_or(err),
         };
         self.add(cpu, page)
+            .or_else(|err| self.anywhere().ok_or(err))
     }
 
     /// An object of any shard that has one: before there is none.
@@ -260,7 +283,9 @@ impl Cache {
         let own = self.table.get(self.own(cpu).load(Ordering::Relaxed));
         let entered = own.and_then(|own| {
             let mut shard = own.lock();
-            (shard.node == node).then(|| enter(&mut shard)).flatten()
+            // Another one may have been told that it is nobody's: then it is taken over below.
+            let ours = shard.owned && shard.node == node;
+            ours.then(|| enter(&mut shard)).flatten()
         });
         if let Some(object) = entered.or_else(|| self.take_over(cpu, Mark::Room, node, enter)) {
             return Ok(object);
@@ -278,6 +303,11 @@ impl Cache {
         let memory = Shard::memory(&self.shape)?;
         let frame = PreservedPage::new()?.keep();
         frame.set_word(SEAL, seal(self.handle(), frame.phys(), number));
+        commit();
+        // It is there for the next kernel before anybody can allocate from it.
+        self.link(number, link::to(frame, number as u64));
+        commit();
+        *chain += 1;
         let (object, left) = {
             let mut shard = shard.lock();
             let before = shard.put(&self.shape, Index::new(frame), 0, memory);
@@ -289,9 +319,6 @@ impl Cache {
         };
         debug_assert!(left.0.is_none(), "a page of the index has room at first");
         drop(left);
-        commit();
-        self.link(number, link::to(frame, number as u64));
-        *chain += 1;
         Ok((number, object.ok_or(ENOMEM)?))
     }
 

@@ -75,6 +75,8 @@ impl Index {
     pub(crate) fn enter(&mut self, shape: &Shape, slot: usize, number: u64, page: Frame) {
         let at = Self::word_of(shape, slot);
         self.frame.set_word(at, link::to(page, number));
+        // Before any of its objects is allocated.
+        commit();
         self.pages += 1;
         self.set_open(slot, true);
     }

@@ -70,6 +70,8 @@ void lu_page_set_note(u64 pfn, u64 note);
 void *lu_kmalloc(size_t size, gfp_t flags);
 void lu_kfree(const void *object);
 bool lu_may_sleep(gfp_t flags);
+void lu_spin_init(void *lock, const char *name, void *key);
+void lu_spin_assert_held(void *lock);
 unsigned long lu_spin_lock(void *lock);
 bool lu_spin_trylock(void *lock, unsigned long *flags);
 void lu_spin_unlock(void *lock, unsigned long flags);

@@ -23,7 +23,8 @@
  */
 bool lu_page_note(const void *at, u64 *note)
 {
-	unsigned long pfn = PHYS_PFN(__pa(at)), found;
+	/* The address is anybody's: nothing is expected of it. */
+	unsigned long pfn = PHYS_PFN(__pa_nodebug(at)), found;
 
 	if (pfn >= max_pfn)
 		return false;
@@ -57,22 +58,36 @@ void lu_kfree(const void *object)
 	kfree(object);
 }
 
+void lu_spin_init(void *lock, const char *name, void *key)
+{
+#ifdef CONFIG_DEBUG_SPINLOCK
+	__raw_spin_lock_init(lock, name, key, LD_WAIT_SPIN);
+#else
+	raw_spin_lock_init((raw_spinlock_t *)lock);
+#endif
+}
+
 unsigned long lu_spin_lock(void *lock)
 {
 	unsigned long flags;
 
-	spin_lock_irqsave((spinlock_t *)lock, flags);
+	raw_spin_lock_irqsave((raw_spinlock_t *)lock, flags);
 	return flags;
 }
 
 bool lu_spin_trylock(void *lock, unsigned long *flags)
 {
-	return spin_trylock_irqsave((spinlock_t *)lock, *flags);
+	return raw_spin_trylock_irqsave((raw_spinlock_t *)lock, *flags);
 }
 
 void lu_spin_unlock(void *lock, unsigned long flags)
 {
-	spin_unlock_irqrestore((spinlock_t *)lock, flags);
+	raw_spin_unlock_irqrestore((raw_spinlock_t *)lock, flags);
+}
+
+void lu_spin_assert_held(void *lock)
+{
+	lockdep_assert_held((raw_spinlock_t *)lock);
 }
 
 bool lu_may_sleep(gfp_t flags)

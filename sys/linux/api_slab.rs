@@ -9,6 +9,7 @@ use core::ptr::{copy_nonoverlapping, null_mut};
 use kernel::prelude::*;
 
 use super::glue::{self, kho_slab};
+use super::handover;
 use super::pages::Somewhere;
 use super::state;
 use crate::kho::addr::PhysAddr;
@@ -43,13 +44,19 @@ pub(super) unsafe fn name_of<'a>(name: *const c_char) -> &'a [u8] {
 ///
 /// # Errors
 ///
-/// [`ENOENT`] if there is none, [`EINVAL`] for a name that cannot be, or if it was not preserved.
+/// [`ENOENT`] if there is none, or it was taken over; [`EINVAL`] for a name that cannot be, or if it
+/// was not preserved.
 pub(super) fn named(kind: &Kind, name: &[u8]) -> Result<PhysAddr> {
     if name.is_empty() {
         return Err(EINVAL);
     }
     let mut buffer = root::buffer();
-    Ok(state::find_subtree(root::subtree(kind, name, &mut buffer)?)?.data)
+    let root = state::find_subtree(root::subtree(kind, name, &mut buffer)?)?.data;
+    // What was taken over is this kernel's, and whatever became of it, nobody else's to take.
+    match handover::incoming(|incoming| incoming.block_at(root.pfn())) {
+        Some(_) => Ok(root),
+        None => Err(ENOENT),
+    }
 }
 
 /// Makes a cache, and the structure that C gets of it.
@@ -256,31 +263,28 @@ unsafe extern "C" fn kho_slab_load(
 ) -> *mut c_void {
     // SAFETY: By the caller's promise.
     let slab = unsafe { of(slab) };
-    let Some(object) = slab.cache.find(Somewhere::at(PhysAddr::new(at))) else {
+    let at = Somewhere::at(PhysAddr::new(at));
+    if slab.cache.find(at).is_none() {
         return EINVAL.to_ptr();
-    };
+    }
     let size = slab.cache.size();
     // SAFETY: Takes any size, and fails with null.
     let to = unsafe { glue::lu_kmalloc(size, flags) };
     if to.is_null() {
         return ENOMEM.to_ptr();
     }
-    // SAFETY: Both have so many bytes, and the one was just allocated.
-    unsafe { copy_nonoverlapping(pointer(object).cast::<u8>(), to.cast(), size) };
-    // SAFETY: This only looks at the flags.
-    let sleep = match unsafe { glue::lu_may_sleep(flags) } {
-        true => Sleep::May,
-        false => Sleep::MustNot,
-    };
-    // If somebody else was faster, the copy is as good as theirs, and there must be one only.
-    if slab
-        .cache
-        .free(Somewhere::of(pointer(object)), sleep)
-        .is_err()
-    {
+    let taken = slab.cache.take(at, |object| {
+        // SAFETY: Both have so many bytes, and the one was just allocated.
+        unsafe { copy_nonoverlapping(pointer(object).cast::<u8>(), to.cast(), size) };
+    });
+    if let Err(err) = taken {
         // SAFETY: It was allocated right here, and nobody knows of it.
         unsafe { glue::lu_kfree(to) };
-        return EINVAL.to_ptr();
+        return err.to_ptr();
+    }
+    // SAFETY: This only looks at the flags.
+    if unsafe { glue::lu_may_sleep(flags) } {
+        slab.cache.tidy(at);
     }
     to
 }
@@ -468,7 +472,7 @@ mod tests {
             assert!(at != 0 && kho_slab_count(slab) == 1);
             assert!(kho_slab_save(slab, record.as_ptr().cast(), 25) == 0);
             assert!(kho_slab_save(slab, core::ptr::null(), 5) == 0);
-            for wrong in [0, at + 8, at + 24, kho_slab_handle(slab), u64::MAX] {
+            for wrong in [0, at + 8, at + 24, kho_slab_handle(slab), 1 << 51, u64::MAX] {
                 let none = kho_slab_load(slab, wrong, kernel::bindings::GFP_KERNEL);
                 assert!(kernel::error::from_err_ptr(none) == Err(EINVAL));
             }

@@ -31,14 +31,15 @@ pub(crate) use locked;
 /// Data that is reached through its spin lock only, with interrupts off: never sleep with it.
 pub(crate) type Spun<T> = Pin<KBox<Lock<T, IrqSave>>>;
 
-/// A spin lock that keeps what interrupts were before in its guard. The kernel crate's counts how often
+/// A raw spin lock that keeps what interrupts were before in its guard. The kernel crate's is none for all
+/// contexts of a kernel with PREEMPT_RT, and counts how often
 /// they were disabled instead, which costs a slab object 14 instructions to allocate, and as many to
 /// free.
 pub(crate) struct IrqSave;
 
-// SAFETY: A `spinlock_t` ensures mutual exclusion; what `lock` returns is what `unlock` restores.
+// SAFETY: A `raw_spinlock_t` ensures mutual exclusion; what `lock` returns is what `unlock` restores.
 unsafe impl Backend for IrqSave {
-    type State = bindings::spinlock_t;
+    type State = bindings::raw_spinlock_t;
     type GuardState = c_ulong;
 
     #[inline]
@@ -48,7 +49,7 @@ unsafe impl Backend for IrqSave {
         key: *mut bindings::lock_class_key,
     ) {
         // SAFETY: By the caller's promise.
-        unsafe { bindings::__spin_lock_init(state, name, key) }
+        unsafe { glue::lu_spin_init(state.cast(), name, key.cast()) }
     }
 
     #[inline]
@@ -74,7 +75,7 @@ unsafe impl Backend for IrqSave {
     unsafe fn assert_is_held(state: *mut Self::State) {
         if cfg!(CONFIG_LOCKDEP) {
             // SAFETY: By the caller's promise.
-            unsafe { bindings::spin_assert_is_held(state) }
+            unsafe { glue::lu_spin_assert_held(state.cast()) }
         }
     }
 }
