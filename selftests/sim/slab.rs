@@ -601,6 +601,50 @@ fn nodes_are_kept_apart() {
     assert!(cache.find(Somewhere::at(of[1][0])).is_some());
 }
 
+/// Where memory is short, what is free is found wherever it is, and whatever it is that there is none for.
+#[test]
+fn what_is_free_is_found_before_it_fails() {
+    let mut failed = 0;
+    for nth in 0..6 {
+        let _kernel = start();
+        let cache = Cache::create(b"", 2048, 0).expect("memory");
+        with(|m| m.cpu = 1);
+        one(&cache).expect("memory");
+        // Another CPU's page of the index is full.
+        with(|m| m.cpu = 0);
+        for _ in 0..2 * 255 {
+            one(&cache).expect("memory");
+        }
+        with(|m| m.faults.nth = Some(m.allocations() + nth));
+        let got = one(&cache);
+        assert!(got.is_ok(), "allocation {nth}");
+        with(|m| m.faults.nth = None);
+        let full = cache.alloc(Sleep::MustNot).is_err();
+        failed += u32::from(full);
+        assert_eq!(cache.used(), 512 + u64::from(!full));
+    }
+    assert!(failed >= 3, "{failed} took the last one");
+}
+
+/// What is taken out is there once: looked at and freed in one step.
+#[test]
+fn what_is_taken_out_is_taken_once() {
+    let _kernel = start();
+    let cache = Cache::create(b"", 64, 0).expect("memory");
+    let object = one(&cache).expect("memory");
+    fill(object, 64, 7);
+    let mut seen = 0;
+    let at = Somewhere::at(object);
+    cache
+        .take(at, |found| seen = found.page.word(found.offset / 8))
+        .expect("allocated");
+    assert_eq!((seen, cache.used()), (7, 0));
+    assert_eq!(cache.take(at, |_| seen = 0), Err(EINVAL));
+    assert_eq!(seen, 7);
+    cache.tidy(at);
+    assert!(holds(object, 64, |_| 0), "stale bytes");
+}
+
 /// Whoever allocates and frees one object by turns gets no page each time.
 #[test]
 fn one_page_stays_until_it_is_asked_for() {
@@ -617,6 +661,18 @@ fn one_page_stays_until_it_is_asked_for() {
             .free(Somewhere::at(object), Sleep::May)
             .expect("allocated");
     }
+    assert_eq!(with(|m| m.allocations()), before);
+    // Another page, and then all go: it has one again.
+    cache.shrink();
+    let again = |_| {
+        let object = one(&cache).expect("memory");
+        cache
+            .free(Somewhere::at(object), Sleep::May)
+            .expect("allocated");
+    };
+    again(());
+    let before = with(|m| m.allocations());
+    (0..10).for_each(|_| again(()));
     assert_eq!(with(|m| m.allocations()), before);
     cache.shrink();
     assert_eq!(cache.used(), 0);
