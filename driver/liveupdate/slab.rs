@@ -532,8 +532,9 @@ impl<T: FromBytes + IntoBytes + Immutable> DerefMut for Object<T> {
 
 impl<T: FromBytes + IntoBytes + Immutable> Drop for Object<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariants it is an object of the cache, and nobody else has it. There is no
-        // drop glue to run: plain bytes have none. It fails only for what is no object.
+        // SAFETY: By the invariants it is an object of the cache, and nobody else has it. If `T` has
+        // drop glue, that is not run, no more than when the machine jumps. It fails only for what is
+        // no object.
         unsafe { bindings::kho_slab_free(self.owned.raw(), self.memory.as_ptr().cast()) };
     }
 }
