@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::{json, Value};
 
-use formats::{check, compare, running, show, Options, Side, Verdict};
+use formats::{check, compare, fields, running, show, Options, Side, Verdict};
 
 /// Prints the catalogue of formats in a kernel's image: vmlinux, bzImage, Image, one of these
 /// compressed, or a module. Exit code: 0 well, 1 an update cannot be done, 2 an image cannot be read
@@ -83,6 +83,14 @@ enum Command {
         new: PathBuf,
         #[command(flatten)]
         common: Common,
+    },
+    /// Print the fields of formats that are structs
+    Fields {
+        /// A module, or the file modules.builtin.modinfo of a kernel
+        file: PathBuf,
+        /// JSON instead of tables
+        #[arg(long)]
+        json: bool,
     },
     /// Check all pairs of kernels
     Matrix {
@@ -160,6 +168,14 @@ fn run(arguments: Arguments) -> Result<bool, String> {
                 || json!({"faults": changes.faults, "notes": changes.notes}),
             );
             Ok(changes.faults.is_empty())
+        }
+        Command::Fields { file, json } => {
+            let structs = fields::read(&file)?;
+            match json {
+                true => println!("{:#}", show::structs_json(&structs)),
+                false => print!("{}", show::structs(&structs)),
+            }
+            Ok(true)
         }
         Command::Matrix {
             images,

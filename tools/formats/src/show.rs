@@ -7,6 +7,7 @@ use serde_json::{json, Value};
 
 use crate::check::Verdict;
 use crate::compare::Changes;
+use crate::fields::{Field, Struct};
 use crate::shared::catalogue::{KHO_ON, LUO_ON};
 use crate::side::{Origin, Side};
 
@@ -67,6 +68,38 @@ pub fn side(side: &Side) -> String {
         ]
     }));
     text + &table(&rows)
+}
+
+/// What formats that are structs consist of.
+pub fn structs(structs: &[Struct]) -> String {
+    let head = ["format", "version", "field", "type", "offset", "bytes"];
+    let mut rows = vec![head.map(String::from).to_vec()];
+    for of in structs {
+        rows.extend(of.fields.iter().map(|field| {
+            let version = of.version.to_string();
+            let (name, kind) = (field.name.clone(), field.kind.clone());
+            let (offset, size) = (field.offset.to_string(), field.size.to_string());
+            vec![of.format.clone(), version, name, kind, offset, size]
+        }));
+    }
+    table(&rows)
+}
+
+/// The same for programs.
+pub fn structs_json(structs: &[Struct]) -> Value {
+    let field = |field: &Field| {
+        json!({
+            "name": field.name,
+            "type": field.kind,
+            "offset": field.offset,
+            "bytes": field.size,
+        })
+    };
+    let of = |of: &Struct| {
+        let fields: Vec<Value> = of.fields.iter().map(field).collect();
+        json!({"format": of.format, "version": of.version, "fields": fields})
+    };
+    structs.iter().map(of).collect()
 }
 
 /// The same for programs.
