@@ -10,20 +10,22 @@ use formats::{check, Format, Options, Side, Verdict};
 use std::path::Path;
 use std::process::Command;
 
-/// What is declared by others than our crate: mainline's reserve_mem, and the example of a driver.
-const OTHERS: [&str; 4] = [
+/// What is declared by others than our crate: mainline's reserve_mem, the example of a driver, and the sample.
+const OTHERS: [&str; 5] = [
     "memblock",
     "liveupdate-counter",
     "liveupdate-counter-history",
     "liveupdate-counter-updates",
+    "liveupdate-ring",
 ];
 
-/// The handlers that mainline does not have: the example's, and that of eventfds.
-const OURS_ALONE: [&str; 4] = [
+/// The handlers that mainline does not have: the example's, and that of eventfds; and the sample's format.
+const OURS_ALONE: [&str; 5] = [
     "eventfd",
     "liveupdate-counter",
     "liveupdate-counter-history",
     "liveupdate-counter-updates",
+    "liveupdate-ring",
 ];
 
 pub fn play(lab: &Lab, _name: &str) -> Result<Played> {
