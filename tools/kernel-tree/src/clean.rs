@@ -8,17 +8,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::cache::{cache_dir, gib, project_root};
+use crate::source::trees;
 use crate::steps::Steps;
 
-/// What is made again from the source: kernels, logs.
-const BUILT: [&str; 2] = ["build", "log"];
+/// What is made again from the source, besides the kernels: compiled objects, logs.
+const BUILT: [&str; 2] = ["ccache", "log"];
 
 /// What is made again from the network.
-const FETCHED: [&str; 5] = ["src", "download", "apt", "tools", "locks"];
+const FETCHED: [&str; 5] = ["trees", "download", "apt", "tools", "locks"];
 
 /// Removes what was built, with `all` also what was fetched, and says how much that was.
 pub fn clean(all: bool, steps: &Steps) -> Result<()> {
     let mut folders: Vec<PathBuf> = BUILT.iter().map(|n| cache_dir().join(n)).collect();
+    folders.extend(builds());
     if all {
         folders.extend(FETCHED.iter().map(|n| cache_dir().join(n)));
     }
@@ -39,6 +41,20 @@ pub fn clean(all: bool, steps: &Steps) -> Result<()> {
     }
     steps.say(&format!("{:.1} GiB given back", gib(freed)));
     Ok(())
+}
+
+/// Every folder a kernel was built in.
+fn builds() -> Vec<PathBuf> {
+    let inside = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten();
+    let named = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("build-")
+    };
+    inside(trees())
+        .flat_map(|tree| inside(tree.path()))
+        .map(|entry| entry.path())
+        .filter(named)
+        .collect()
 }
 
 /// The bytes below `dir`, without following links.

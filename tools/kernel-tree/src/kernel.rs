@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{bail, Context, Result};
 use sha2::{Digest, Sha256};
 
-use crate::cache::{cache_dir, create_dir, hold, need_space, project_root, STEP_BYTES};
+use crate::cache::{create_dir, hold, need_space, project_root, STEP_BYTES};
 use crate::fragment::Fragment;
 use crate::integrate::CRATE;
 use crate::make::{jobs, make};
-use crate::source::{ensure_source, users_tree, Tree};
+use crate::source::{ensure_source, trees, users_tree, Tree};
 use crate::steps::Steps;
 use crate::version;
-
-/// The configuration whose build folder has no suffix, besides the one that is called as its tree.
-const PLAIN: &str = "test";
 
 /// A built kernel.
 #[derive(Clone, Debug)]
@@ -95,22 +92,14 @@ fn build_dir(tree: Tree, config: &str, source: &Path) -> Result<PathBuf> {
         let hash = digest(&[source.to_string_lossy().as_bytes()]);
         name = format!("linux-{version}-own-{}", &hash[..8]);
     }
-    if config != PLAIN && config != tree.name() {
-        name = format!("{name}-{config}");
-    }
-    Ok(cache_dir().join("build").join(name))
+    Ok(trees().join(name).join(format!("build-{config}")))
 }
 
 fn build(tree: Tree, config: &str, fragment: &Fragment, steps: &Steps) -> Result<Kernel> {
     let source = ensure_source(tree, steps)?;
     let dir = build_dir(tree, config, &source)?;
     let label = format!("{}/{config}", tree.name());
-    let folder = dir
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    let _held = hold(&folder, steps)?;
+    let _held = hold(&format!("{}-{config}", tree.name()), steps)?;
     if !dir.join("vmlinux").is_file() {
         create_dir(&dir)?;
         need_space(&dir, STEP_BYTES)?;

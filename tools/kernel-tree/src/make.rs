@@ -18,6 +18,9 @@ pub const RUSTC: &str = "/usr/bin/rustc";
 /// The version of bindgen that is installed where the distribution's is too old.
 pub const BINDGEN_VERSION: &str = "0.72.1";
 
+/// What keeps compiled objects: kernels of one source share most of theirs.
+const CCACHE: &str = "/usr/bin/ccache";
+
 /// What a caller's make or cargo leaves in the environment and the kernel's make must not see.
 const FOREIGN: [&str; 20] = [
     "MAKEFLAGS",
@@ -84,6 +87,17 @@ pub fn make(source: &Path, build: &Path) -> Result<Command> {
     let mut cmd = Command::new("make");
     for name in FOREIGN {
         cmd.env_remove(name);
+    }
+    if Path::new(CCACHE).is_file() {
+        let compiler = format!("{CCACHE} clang-{LLVM}");
+        cmd.env("CCACHE_DIR", cache_dir().join("ccache"))
+            .env("CCACHE_MAXSIZE", "4G")
+            // Paths below the cache are taken as relative ones, and the folder a compiler runs in
+            // is no part of what it makes: the trees lie in different folders, their text is the same.
+            .env("CCACHE_BASEDIR", cache_dir())
+            .env("CCACHE_NOHASHDIR", "1")
+            .arg(format!("CC={compiler}"))
+            .arg(format!("HOSTCC={compiler}"));
     }
     cmd.env("LIBCLANG_PATH", libclang())
         .env("KBUILD_BUILD_TIMESTAMP", "2026-01-01")

@@ -12,14 +12,16 @@ use anyhow::{anyhow, bail, Context, Result};
 use crate::apt;
 use crate::cache::{cache_dir, hold, need_space, FRESH_BYTES};
 use crate::make::{bindgen, libclang, own_bindgen, BINDGEN_VERSION};
+use crate::source::trees;
 use crate::steps::Steps;
 
 /// What both releases call the same.
-const COMMON: [&str; 24] = [
+const COMMON: [&str; 25] = [
     "bc",
     "bison",
     "busybox-static",
     "ca-certificates",
+    "ccache",
     "clang-19",
     "cpio",
     "debian-archive-keyring",
@@ -106,7 +108,7 @@ pub fn ensure_packages(steps: &Steps) -> Result<()> {
         bail!("this machine is {arch}, and kernels are only built and booted on x86_64; use such a machine");
     }
     let debian = Debian::here()?;
-    if !cache_dir().join("src").is_dir() {
+    if !trees().is_dir() {
         need_space(&cache_dir(), FRESH_BYTES)?;
     }
     let _held = hold("packages", steps)?;

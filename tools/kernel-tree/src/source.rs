@@ -95,9 +95,15 @@ pub fn ensure_source(tree: Tree, steps: &Steps) -> Result<PathBuf> {
     Ok(source)
 }
 
+/// The folder with a folder for each tree: `source`, and beside it what is built from it. The way
+/// from a build to its source is the same for each, so that the compiler's cache serves them all.
+pub fn trees() -> PathBuf {
+    cache_dir().join("trees")
+}
+
 /// The archive's tree, unpacked once.
 fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
-    let src = cache_dir().join("src");
+    let src = trees();
     let downloads = cache_dir().join("download");
     let package = format!("linux-source-{}", tree.series());
     let deb = match newest_deb(&downloads, &package) {
@@ -115,7 +121,7 @@ fn from_archive(tree: Tree, steps: &Steps) -> Result<PathBuf> {
     };
     let release = upstream(&deb, &package)
         .with_context(|| format!("{} has no version in its name; remove it", deb.display()))?;
-    let path = src.join(format!("linux-{release}-{}", tree.name()));
+    let path = src.join(format!("linux-{release}-{}/source", tree.name()));
     if path.join("Makefile").is_file() {
         return Ok(path);
     }
@@ -146,14 +152,14 @@ fn fetch(package: &str, downloads: &Path, steps: &Steps) -> Result<PathBuf> {
 
 /// The newest unpacked tree of this kind.
 fn unpacked(src: &Path, tree: Tree) -> Option<PathBuf> {
-    let suffix = format!("-{}", tree.name());
+    let suffix = format!("-{}/source", tree.name());
     let is_one = |path: &Path| {
         version::of_tree(path).is_ok_and(|version| version::is_of(&version, tree.series()))
     };
     fs::read_dir(src)
         .ok()?
         .flatten()
-        .map(|e| e.path())
+        .map(|e| e.path().join("source"))
         .filter(|p| p.to_string_lossy().ends_with(&suffix) && is_one(p))
         .max_by_key(|p| numbers(&version::of_tree(p).unwrap_or_default()))
 }
@@ -190,12 +196,12 @@ fn numbers(text: &str) -> Vec<u64> {
 
 /// Unpacks the tarball in `deb` as the folder `to`, which appears only when it is complete.
 fn unpack(deb: &Path, package: &str, to: &Path, steps: &Steps) -> Result<()> {
-    let Some(src) = to.parent() else {
+    let Some(folder) = to.parent() else {
         bail!("the cache folder {} is not usable", to.display());
     };
-    create_dir(src)?;
-    need_space(src, STEP_BYTES)?;
-    let aside = src.join("unpacking");
+    create_dir(folder)?;
+    need_space(folder, STEP_BYTES)?;
+    let aside = folder.join("unpacking");
     let _ = fs::remove_dir_all(&aside);
     create_dir(&aside.join("tree"))?;
     let script = format!(
@@ -203,7 +209,7 @@ fn unpack(deb: &Path, package: &str, to: &Path, steps: &Steps) -> Result<()> {
     );
     let mut cmd = Command::new("sh");
     cmd.args(["-c", &script, "sh"]).arg(deb).arg(&aside);
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
     apt::run(steps, &format!("unpacking {name}"), &mut cmd)?;
     fs::rename(aside.join("tree"), to).with_context(|| format!("cannot write {}", to.display()))?;
     let _ = fs::remove_dir_all(&aside);
