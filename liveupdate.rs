@@ -14,8 +14,10 @@ const __LOG_PREFIX: &[u8] = b"KHO\0";
 
 /// Where the kernel crate's macros look for the module they are in.
 #[cfg(all(kernel, CONFIG_LIVEUPDATE))]
-type LocalModule = sys::built_in::BuiltIn;
+type LocalModule = entry::built_in::BuiltIn;
 
+#[cfg(kernel)]
+pub(crate) mod entry;
 #[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, not(kernel)))]
 pub(crate) mod eventfd_luo;
 pub(crate) mod kho;

@@ -92,11 +92,11 @@ pub(crate) struct Ops(NonNull<liveupdate_file_handler>, Versions);
 
 /// Of a handler whose format has more versions, with a handler each.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Versions {
+pub(crate) struct Versions {
     /// Makes what another one has preserved into what this one would have.
-    pub(super) convert: glue::lu_convert_fn,
+    pub(crate) convert: glue::lu_convert_fn,
     /// An address that those have in common who keep the same of a file in memory.
-    pub(super) family: usize,
+    pub(crate) family: usize,
 }
 
 impl PartialEq for Ops {
@@ -123,7 +123,7 @@ impl Ops {
     /// # Safety
     ///
     /// `handler` is null or a handler that fulfils this type's invariant from now on.
-    pub(super) unsafe fn new(
+    pub(crate) unsafe fn new(
         handler: *mut liveupdate_file_handler,
         versions: Versions,
     ) -> Option<Self> {
@@ -297,7 +297,7 @@ impl Object {
         self.0.is_null()
     }
 
-    pub(super) fn raw(self) -> *mut c_void {
+    pub(crate) fn raw(self) -> *mut c_void {
         self.0
     }
 }
@@ -322,7 +322,7 @@ impl Flb {
     /// # Safety
     ///
     /// `flb` is null or an FLB that fulfils this type's invariant from now on.
-    pub(super) unsafe fn new(flb: *mut liveupdate_flb) -> Option<Self> {
+    pub(crate) unsafe fn new(flb: *mut liveupdate_flb) -> Option<Self> {
         let found = NonNull::new(flb)?;
         // SAFETY: By the caller's promise.
         let ops = unsafe { (*flb).ops.as_ref() }?;

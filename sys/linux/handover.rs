@@ -22,7 +22,7 @@ pub(crate) fn incoming<T>(f: impl FnOnce(&mut Incoming) -> Option<T>) -> Option<
 
 /// KHO of this kernel, for handlers.
 #[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD))]
-pub(super) struct Records;
+pub(crate) struct Records;
 
 #[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD))]
 impl crate::luo::memory::Kho for Records {
@@ -39,7 +39,7 @@ impl crate::luo::memory::Kho for Records {
 pub(crate) fn add_subtree(name: &CStr, at: PhysAddr, size: usize) -> Result {
     outgoing(|out| out.add_subtree(name, at, size as u64))?;
     #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-    super::debugfs::add_outgoing(name, at, size);
+    crate::entry::kho::debugfs::add_outgoing(name, at, size);
     Ok(())
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn add_subtree(name: &CStr, at: PhysAddr, size: usize) -> Result {
 pub(crate) fn remove_subtree(at: PhysAddr) {
     // Out of debugfs first: the caller frees the blob as soon as this returns.
     #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-    super::debugfs::remove_outgoing(at);
+    crate::entry::kho::debugfs::remove_outgoing(at);
     let _ = outgoing(|out| {
         out.remove_subtree(at);
         Ok(())

@@ -4,62 +4,28 @@
 
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod alloc;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod api_array;
-mod api_block;
-mod api_boot;
-mod api_kexec;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod api_liveupdate;
-mod api_preserve;
-mod api_radix;
-mod api_restore;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod api_slab;
-mod api_subtree;
 pub(crate) mod boot_mem;
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) mod built_in;
-#[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod catalogue;
-#[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-mod corrupt;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod cpu;
-#[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-mod debugfs;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod driver;
 pub(crate) mod early;
-#[cfg(CONFIG_LIVEUPDATE_EVENTFD)]
-mod eventfd;
 mod frame;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod gate;
 pub(crate) mod handover;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod lock;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod luo_argument;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod luo_device;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod luo_formats;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod luo_session;
-#[cfg(CONFIG_LIVEUPDATE)]
-mod luo_sysfs;
-#[cfg(CONFIG_LIVEUPDATE_MEMFD)]
-mod memfd;
 pub(crate) mod pages;
-mod state;
-mod vmalloc_area;
+pub(crate) mod state;
 
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) use api_liveupdate::on_error;
-pub(crate) use frame::Frame;
+pub(crate) use crate::entry::luo::formats::{hidden, loaded_image, unknown_is_mainline};
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) use luo_formats::{hidden, loaded_image, unknown_is_mainline};
+pub(crate) use crate::entry::luo::registry::on_error;
+pub(crate) use frame::Frame;
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = kernel::page::PAGE_SHIFT as u32;

@@ -52,24 +52,24 @@ static SIZING: (AtomicBool, [AtomicU64; 3]) = (
 );
 
 /// Which blobs of the handover can be had.
-pub(super) static SUBTREES: SetOnce<Subtrees> = SetOnce::new();
+pub(crate) static SUBTREES: SetOnce<Subtrees> = SetOnce::new();
 
 /// Scratch areas of this machine.
-pub(super) static SCRATCH: List = List::new();
+pub(crate) static SCRATCH: List = List::new();
 
 global_lock! {
     // SAFETY: `init_locks` runs before any other code that takes it.
-    pub(super) unsafe(uninit) static OUTGOING: Mutex<Option<Outgoing>> = None;
+    pub(crate) unsafe(uninit) static OUTGOING: Mutex<Option<Outgoing>> = None;
 }
 
 global_lock! {
     // SAFETY: As above.
-    pub(super) unsafe(uninit) static INCOMING: Mutex<Option<Incoming>> = None;
+    pub(crate) unsafe(uninit) static INCOMING: Mutex<Option<Incoming>> = None;
 }
 
 global_lock! {
     // SAFETY: As above.
-    pub(super) unsafe(uninit) static HANDOVER: Mutex<Option<Handover>> = None;
+    pub(crate) unsafe(uninit) static HANDOVER: Mutex<Option<Handover>> = None;
 }
 
 /// Makes the locks usable.
@@ -77,26 +77,26 @@ global_lock! {
 /// # Safety
 ///
 /// Called once, before anything else takes one of them.
-pub(super) unsafe fn init_locks() {
+pub(crate) unsafe fn init_locks() {
     // SAFETY: By the caller's promise.
     unsafe {
         OUTGOING.init();
         INCOMING.init();
         HANDOVER.init();
         #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-        super::debugfs::DEBUGFS.init();
+        crate::entry::kho::debugfs::DEBUGFS.init();
     }
 }
 
-pub(super) fn enabled() -> bool {
+pub(crate) fn enabled() -> bool {
     ENABLED.load(Ordering::Relaxed)
 }
 
-pub(super) fn set_enabled(on: bool) {
+pub(crate) fn set_enabled(on: bool) {
     ENABLED.store(on, Ordering::Relaxed);
 }
 
-pub(super) fn sizing() -> Sizing {
+pub(crate) fn sizing() -> Sizing {
     let [a, b, c] = &SIZING.1;
     let a = a.load(Ordering::Relaxed);
     if SIZING.0.load(Ordering::Relaxed) {
@@ -110,7 +110,7 @@ pub(super) fn sizing() -> Sizing {
     }
 }
 
-pub(super) fn set_sizing(sizing: Sizing) {
+pub(crate) fn set_sizing(sizing: Sizing) {
     let (bytes, values) = match sizing {
         Sizing::Percent(percent) => (false, [percent.into(), 0, 0]),
         Sizing::Bytes {
@@ -125,24 +125,24 @@ pub(super) fn set_sizing(sizing: Sizing) {
     SIZING.0.store(bytes, Ordering::Relaxed);
 }
 
-pub(super) fn set_handed_over(fdt: PhysAddr) {
+pub(crate) fn set_handed_over(fdt: PhysAddr) {
     HANDED_OVER.store(fdt.raw(), Ordering::Release);
 }
 
 /// There was a handover, and it is not trusted.
-pub(super) fn refuse() {
+pub(crate) fn refuse() {
     HANDED_OVER.store(0, Ordering::Release);
     REFUSED.store(true, Ordering::Relaxed);
 }
 
 /// Whether there was a handover that is not trusted.
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(super) fn refused() -> bool {
+pub(crate) fn refused() -> bool {
     REFUSED.load(Ordering::Relaxed)
 }
 
 /// Address of the FDT of a handover that is trusted so far.
-pub(super) fn handed_over() -> Option<PhysAddr> {
+pub(crate) fn handed_over() -> Option<PhysAddr> {
     match HANDED_OVER.load(Ordering::Acquire) {
         0 => None,
         fdt => Some(PhysAddr::new(fdt)),
@@ -150,7 +150,7 @@ pub(super) fn handed_over() -> Option<PhysAddr> {
 }
 
 /// The FDT of the previous kernel, if its handover is trusted so far. Not before the direct map.
-pub(super) fn incoming_fdt() -> Option<Blob<'static>> {
+pub(crate) fn incoming_fdt() -> Option<Blob<'static>> {
     let at = handed_over()?;
     // SAFETY: `judge_header` found the FDT to be in RAM; the tree has its page as preserved, so
     // nobody ever gets it to write to.
@@ -164,41 +164,41 @@ pub(super) fn incoming_fdt() -> Option<Blob<'static>> {
 }
 
 /// A blob of the previous kernel, if its handover is trusted so far and the blob was preserved.
-pub(super) fn find_subtree(name: &CStr) -> Result<Subtree> {
+pub(crate) fn find_subtree(name: &CStr) -> Result<Subtree> {
     let fdt = incoming_fdt().ok_or(ENOENT)?;
     SUBTREES.as_ref().ok_or(ENOENT)?.find(&fdt, name)
 }
 
 /// Updates since the last cold boot, as the previous kernel said.
-pub(super) fn count() -> u32 {
+pub(crate) fn count() -> u32 {
     PREVIOUS.as_ref().map_or(0, |previous| previous.count)
 }
 
 /// The previous kernel's release; empty if it did not say.
 #[cfg(CONFIG_LIVEUPDATE)]
-pub(super) fn previous_release() -> impl Iterator<Item = u8> {
+pub(crate) fn previous_release() -> impl Iterator<Item = u8> {
     PREVIOUS
         .as_ref()
         .into_iter()
         .flat_map(Metadata::release_bytes)
 }
 
-pub(super) fn set_previous(metadata: Metadata) {
+pub(crate) fn set_previous(metadata: Metadata) {
     PREVIOUS.populate(metadata);
 }
 
-pub(super) fn scratch_reserved() -> bool {
+pub(crate) fn scratch_reserved() -> bool {
     SCRATCH_RESERVED.load(Ordering::Relaxed)
 }
 
-pub(super) fn set_scratch_reserved() {
+pub(crate) fn set_scratch_reserved() {
     SCRATCH_RESERVED.store(true, Ordering::Relaxed);
 }
 
-pub(super) fn early_bytes() -> u64 {
+pub(crate) fn early_bytes() -> u64 {
     EARLY_BYTES.load(Ordering::Relaxed)
 }
 
-pub(super) fn set_early_bytes(bytes: u64) {
+pub(crate) fn set_early_bytes(bytes: u64) {
     EARLY_BYTES.store(bytes, Ordering::Relaxed);
 }

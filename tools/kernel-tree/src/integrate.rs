@@ -18,7 +18,16 @@ pub const CRATE: &str = "kernel/liveupdate/rust";
 const FILES: [&str; 3] = ["Kbuild", "Kconfig", "liveupdate.rs"];
 
 /// The folders of the crate; one that the project does not have yet is left out.
-pub const FOLDERS: [&str; 6] = ["eventfd_luo", "kho", "luo", "memfd_luo", "samples", "sys"];
+pub const FOLDERS: [&str; 8] = [
+    "entry",
+    "eventfd_luo",
+    "kho",
+    "luo",
+    "memfd_luo",
+    "samples",
+    "sys",
+    "tests",
+];
 
 /// Host builds alone use it.
 const HOST_ONLY: &str = "sys/host";

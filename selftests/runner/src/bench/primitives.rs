@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Beside the records: scratch, kernel, initramfs.
 const REST_MIB: u64 = 1024;
 
-/// So many records of one size, carried by one kind of `sys/c/test_primitives.c`.
+/// So many records of one size, carried by one kind of `tests/test_primitives.c`.
 #[derive(Clone, Copy)]
 struct Row {
     kind: &'static str,

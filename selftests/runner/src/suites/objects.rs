@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Preserved slab objects and array values through updates: what they cost, from many processors, and when an update is called off.
-//! The kernel plays all of it (`sys/c/test_objects*.c`); its lines say how it went.
+//! The kernel plays all of it (`tests/test_objects*.c`); its lines say how it went.
 
 use super::{run, Played};
 use crate::check;

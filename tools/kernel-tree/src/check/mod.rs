@@ -50,7 +50,7 @@ pub fn check(steps: &Steps) -> Result<()> {
 
     report("SPDX lines", spdx::check(&root));
     report(
-        "no unsafe, no bindings:: outside sys and the API for drivers",
+        "no unsafe, no bindings:: outside entry, sys and the API for drivers",
         words::fences(&root),
     );
     report("rustfmt, host crates", format::host(&root, steps));

@@ -7,11 +7,11 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 
-use super::api_slab::{name_of, named};
-use super::glue::{self, kho_array};
+use super::slab::{name_of, named};
 use crate::kho::addr::PhysAddr;
 use crate::kho::array::shape::KIND;
 use crate::kho::array::Array;
+use crate::sys::glue::{self, kho_array};
 
 /// What a `struct kho_array` is. Its lock is taken before any of KHO's.
 #[pin_data]

@@ -6,11 +6,11 @@ use core::ffi::c_int;
 
 use kernel::prelude::*;
 
-use super::glue;
-use super::handover::Records;
 use crate::eventfd_luo::{self, EventFd, Record};
 use crate::kho::addr::PhysAddr;
 use crate::luo::incoming::TRY_AGAIN;
+use crate::sys::glue;
+use crate::sys::handover::Records;
 
 /// An eventfd somebody else holds open, for as long as this lives.
 ///

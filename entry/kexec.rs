@@ -7,8 +7,8 @@ use core::ffi::c_void;
 use kernel::bindings;
 use kernel::prelude::*;
 
-use super::state;
 use crate::kho::kexec::{explain_no_room, place, warn_if_tight, Placed};
+use crate::sys::state;
 
 /// Alignment of the scratch list, so that early code can map it in one piece.
 const LIST_ALIGN: usize = 64 << 10;
@@ -40,12 +40,12 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
     };
     #[cfg(CONFIG_LIVEUPDATE)]
     // SAFETY: By the caller's promise.
-    if let Err(err) = unsafe { super::api_liveupdate::negotiate(image) } {
+    if let Err(err) = unsafe { super::luo::registry::negotiate(image) } {
         return err.to_errno();
     }
     let list = state::SCRATCH.entries();
     #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-    let list = super::corrupt::spoilt_list().unwrap_or(list);
+    let list = super::inject::spoilt_list().unwrap_or(list);
     let bytes = size_of_val(list);
     let mut buffer = bindings::kexec_buf {
         image,
@@ -86,7 +86,7 @@ extern "C" fn lu_reboot() {
         }
     }
     #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-    super::corrupt::spoil();
+    super::inject::spoil();
 }
 
 /// Finds room for a segment: in scratch and nowhere else.

@@ -4,7 +4,6 @@
 
 use kernel::prelude::*;
 
-use super::{early, glue, state, Frame};
 use crate::kho::addr::{Order, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::metadata::{self, Metadata};
@@ -13,6 +12,7 @@ use crate::kho::scratch_args::Sizing;
 use crate::kho::tree::NodeStore;
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Where;
+use crate::sys::{early, glue, state, Frame};
 
 /// `kho=`.
 #[no_mangle]

@@ -9,11 +9,11 @@ use core::ptr::{addr_of_mut, null_mut};
 use kernel::bindings::{self, kho_block, kho_block_set, kho_block_set_it, list_head};
 use kernel::prelude::*;
 
-use super::api_preserve::{kho_alloc_preserve, kho_unpreserve_free};
-use super::api_restore::kho_restore_free;
-use super::{state, Frame};
+use super::preserve::{kho_alloc_preserve, kho_unpreserve_free};
+use super::restore::kho_restore_free;
 use crate::kho::addr::PhysAddr;
 use crate::kho::block;
+use crate::sys::{state, Frame};
 
 /// Memory of one block.
 const BLOCK_BYTES: usize = kernel::page::PAGE_SIZE;

@@ -6,8 +6,8 @@ use core::ffi::c_void;
 
 use kernel::prelude::*;
 
-use super::{glue, handover, state};
 use crate::kho::addr::PhysAddr;
+use crate::sys::{glue, handover, state};
 
 /// # Safety
 ///

@@ -13,7 +13,7 @@
 #include <linux/string.h>
 
 #include "../../../luo_internal.h"
-#include "glue.h"
+#include "../../sys/c/glue.h"
 
 static int __init parse_liveupdate(char *arg)
 {

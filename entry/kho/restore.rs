@@ -9,9 +9,10 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::bindings;
 use kernel::prelude::*;
 
-use super::{glue, handover, pages, vmalloc_area};
+use super::vmalloc as vmalloc_area;
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
 use crate::kho::vmalloc::{Chain, Descriptor};
+use crate::sys::{glue, handover, pages};
 
 /// vmalloc flags that may be handed over: VM_ALLOC and VM_ALLOW_HUGE_VMAP.
 const VMALLOC_FLAGS: u16 = 0x0003;

@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Formats of this kernel: what C knows of the next one's image, and the folders of sysfs, which are
-//! `sys/c/luo_formats.c`.
+//! `formats.c`.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::prelude::*;
 
-use super::api_liveupdate::luo;
-use super::glue;
+use super::registry::luo;
 use crate::luo::formats::catalogue::is_name;
 use crate::luo::formats::cmdline::hides;
 use crate::luo::formats::id::Id;
 use crate::luo::Luo;
 use crate::sys::error::{Result, ENODEV, ENOENT};
+use crate::sys::glue;
 use crate::sys::LoadedImage;
 
 /// `liveupdate.unknown=mainline`.

@@ -11,15 +11,15 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::SetOnce;
 
-use super::driver::{Flb, Ops, Versions};
-use super::luo_formats::{hidden, hide, show, show_all};
-use super::{glue, state};
+use super::formats::{hidden, hide, show, show_all};
 use crate::luo::format::SUBTREE;
 use crate::luo::formats::id::Id;
 use crate::luo::formats::written;
 use crate::luo::text::Compatible;
 use crate::luo::{Left, Luo};
+use crate::sys::driver::{Flb, Ops, Versions};
 use crate::sys::error::Result;
+use crate::sys::{glue, state};
 
 /// `liveupdate=`, and whether what it asks for could be had.
 static ENABLED: AtomicBool = AtomicBool::new(false);
@@ -108,7 +108,7 @@ extern "C" fn lu_luo_publish() -> c_int {
     let Ok(luo) = luo() else {
         return 0;
     };
-    let ready = luo.publish().and_then(|()| super::luo_device::register());
+    let ready = luo.publish().and_then(|()| super::device::register());
     if let Err(err) = ready {
         pr_err!("luo: off, as nothing can be handed over: {err:?}\n");
         ENABLED.store(false, Ordering::Relaxed);
@@ -124,7 +124,7 @@ extern "C" fn lu_luo_publish() -> c_int {
 ///
 /// `image` is a valid image that is being loaded by the caller alone, its file and its command line
 /// are there.
-pub(super) unsafe fn negotiate(image: *const bindings::kimage) -> Result {
+pub(in crate::entry) unsafe fn negotiate(image: *const bindings::kimage) -> Result {
     let Ok(luo) = luo() else {
         return Ok(());
     };
@@ -360,7 +360,7 @@ unsafe extern "C" fn liveupdate_file_is_preserved(file: *mut glue::file) -> bool
     };
     // SAFETY: By the caller's promise; the reference made here is given up below. Files that are
     // preserved are reached by handlers, which do not move their position.
-    let file: super::driver::File = unsafe {
+    let file: crate::sys::driver::File = unsafe {
         bindings::get_file(file.as_ptr());
         ARef::from_raw(file.cast())
     };

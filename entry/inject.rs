@@ -7,12 +7,12 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use kernel::prelude::*;
 use kernel::uaccess::UserSliceReader;
 
-use super::{state, Frame};
 use crate::kho::addr::PhysAddr;
 use crate::kho::corrupt::{Corruption, Places};
 use crate::kho::scratch::MAX_AREAS;
 #[cfg(CONFIG_LIVEUPDATE)]
 use crate::luo;
+use crate::sys::{state, Frame};
 
 /// Longest name that is read.
 const MAX_NAME: usize = 32;

@@ -12,12 +12,12 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 
-use super::api_liveupdate::luo;
-use super::driver::File;
-use super::luo_argument::{parse, Argument};
+use super::argument::{parse, Argument};
+use super::registry::luo;
 use crate::luo::ioctl::{FdArgument, FinishArgument, NameArgument, SessionCommand, Side};
 use crate::luo::text::Name;
 use crate::luo::{incoming, outgoing, Luo};
+use crate::sys::driver::File;
 use crate::sys::error::Result;
 
 /// What a session's file has.

@@ -8,15 +8,15 @@ use core::ptr::{copy_nonoverlapping, null_mut};
 
 use kernel::prelude::*;
 
-use super::glue::{self, kho_slab};
-use super::handover;
-use super::pages::Somewhere;
-use super::state;
 use crate::kho::addr::PhysAddr;
 use crate::kho::root::{self, Kind};
 use crate::kho::slab::cache::{Cache, Sleep};
 use crate::kho::slab::shape::KIND;
 use crate::kho::slab::Object;
+use crate::sys::glue::{self, kho_slab};
+use crate::sys::handover;
+use crate::sys::pages::Somewhere;
+use crate::sys::state;
 
 /// What C calls for a new object.
 type Ctor = Option<unsafe extern "C" fn(object: *mut c_void)>;

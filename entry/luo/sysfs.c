@@ -6,7 +6,7 @@
 #include <linux/kobject.h>
 #include <linux/sysfs.h>
 
-#include "glue.h"
+#include "../../sys/c/glue.h"
 
 static ssize_t show(char *buf, unsigned int what)
 {

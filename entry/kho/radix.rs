@@ -8,10 +8,10 @@ use core::ptr::null_mut;
 use kernel::bindings;
 use kernel::prelude::*;
 
-use super::{glue, Frame};
 use crate::kho::addr::PhysAddr;
 use crate::kho::key::{Run, KEY_BITS};
 use crate::kho::tree::{NodeStore, Tree, Visitor};
+use crate::sys::{glue, Frame};
 
 /// Nodes from whichever allocator runs at the time.
 struct Nodes;

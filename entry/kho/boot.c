@@ -10,7 +10,7 @@
 #include <linux/moduleparam.h>
 #include <linux/reboot.h>
 
-#include "glue.h"
+#include "../../sys/c/glue.h"
 
 static int __init parse_kho(char *arg)
 {

@@ -10,7 +10,7 @@
 #include <linux/module.h>
 #include <linux/printk.h>
 
-#include "glue.h"
+#include "../../sys/c/glue.h"
 
 static bool can_preserve(struct liveupdate_file_handler *handler, struct file *file)
 {

@@ -8,20 +8,20 @@ use kernel::prelude::*;
 use kernel::sync::global_lock;
 use kernel::uaccess::UserSliceWriter;
 
-use super::{glue, state};
 use crate::kho::addr::PhysAddr;
 use crate::kho::fdt::names;
+use crate::sys::{glue, state};
 
 global_lock! {
     // SAFETY: `state::init_locks` runs before any other code that takes it.
-    pub(super) unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
+    pub(crate) unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
 }
 
 /// A file that is there as long as this lives.
 type Shown<T> = Pin<KBox<File<T>>>;
 
 /// The directory tree. Dropping a part removes it.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     /// Subtrees that will be handed over, by the address of their blob.
     outgoing: KVec<(PhysAddr, Shown<Blob>)>,
     outgoing_dir: Dir,
@@ -112,7 +112,9 @@ fn build() -> Result<Tree> {
     )?;
     #[cfg(CONFIG_KEXEC_HANDOVER_DEBUG)]
     let corrupt = KBox::pin_init(
-        out.write_callback_file(c"corrupt", (), &|(), reader| super::corrupt::arm(reader)),
+        out.write_callback_file(c"corrupt", (), &|(), reader| {
+            crate::entry::inject::arm(reader)
+        }),
         GFP_KERNEL,
     )?;
     let mut incoming = KVec::new();
@@ -151,7 +153,7 @@ fn build() -> Result<Tree> {
 }
 
 /// Shows a subtree that will be handed over.
-pub(super) fn add_outgoing(name: &CStr, at: PhysAddr, size: usize) {
+pub(crate) fn add_outgoing(name: &CStr, at: PhysAddr, size: usize) {
     let mut guard = DEBUGFS.lock();
     let Some(tree) = guard.as_mut() else { return };
     let file = KBox::pin_init(
@@ -165,7 +167,7 @@ pub(super) fn add_outgoing(name: &CStr, at: PhysAddr, size: usize) {
 }
 
 /// Stops showing the subtree whose blob is at `at`.
-pub(super) fn remove_outgoing(at: PhysAddr) {
+pub(crate) fn remove_outgoing(at: PhysAddr) {
     let mut guard = DEBUGFS.lock();
     let Some(tree) = guard.as_mut() else { return };
     if let Some(index) = tree.outgoing.iter().position(|(have, _)| *have == at) {

@@ -6,10 +6,10 @@ use core::ffi::c_void;
 
 use kernel::bindings;
 
-use super::glue;
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::vmalloc::{Area, Descriptor};
 use crate::sys::error::{to_result, Result, EINVAL};
+use crate::sys::glue;
 
 /// A live vmalloc area.
 ///

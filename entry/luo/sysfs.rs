@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What /sys/kernel/liveupdate shows; the attributes themselves are `sys/c/luo_sysfs.c`.
+//! What /sys/kernel/liveupdate shows; the attributes themselves are `sysfs.c`.
 
 use kernel::prelude::*;
 
-use super::api_liveupdate::luo;
-use super::{glue, state};
+use super::registry::luo;
+use crate::sys::{glue, state};
 
 /// Copies what fits; returns how much that was.
 fn copy(to: &mut [u8], from: impl IntoIterator<Item = u8>) -> usize {

@@ -7,10 +7,10 @@ use core::ffi::c_void;
 use kernel::bindings;
 use kernel::prelude::*;
 
-use super::vmalloc_area::{self, VmArea};
-use super::{glue, handover};
+use super::vmalloc::{self as vmalloc_area, VmArea};
 use crate::kho::addr::{Order, PageRange, Pfn};
 use crate::kho::vmalloc;
+use crate::sys::{glue, handover};
 
 /// The C API's way to say how it went. What a driver asks wrongly is a bug of its, and shown as one
 /// in debug builds.
@@ -125,7 +125,7 @@ unsafe extern "C" fn kho_preserve_vmalloc(
         .and_then(|area| handover::outgoing(|out| vmalloc::preserve(out, &area, area.flags())));
     errno(preserved.map(|descriptor| {
         #[cfg(all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-        super::corrupt::remember_chain(descriptor.first);
+        crate::entry::inject::remember_chain(descriptor.first);
         // SAFETY: By the caller's promise.
         unsafe { vmalloc_area::store(preservation, &descriptor) }
     }))

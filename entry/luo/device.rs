@@ -9,9 +9,9 @@ use kernel::miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration};
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
 
-use super::api_liveupdate::luo;
-use super::luo_argument::parse;
-use super::luo_session::{reserve_fd, Session};
+use super::argument::parse;
+use super::registry::luo;
+use super::session::{reserve_fd, Session};
 use crate::luo::ioctl::{DeviceCommand, NameArgument};
 use crate::luo::Luo;
 use crate::sys::error::Result;
@@ -53,7 +53,7 @@ impl MiscDevice for Opener {
     }
 }
 
-fn create(luo: &Luo, asked: &NameArgument) -> Result<super::driver::File> {
+fn create(luo: &Luo, asked: &NameArgument) -> Result<crate::sys::driver::File> {
     let operating = luo.operate()?;
     let session = luo.create(&operating, &asked.name)?;
     Session::Outgoing(session.clone())
@@ -61,7 +61,7 @@ fn create(luo: &Luo, asked: &NameArgument) -> Result<super::driver::File> {
         .inspect_err(|_| luo.close_outgoing(&operating, &session))
 }
 
-fn retrieve(luo: &Luo, asked: &NameArgument) -> Result<super::driver::File> {
+fn retrieve(luo: &Luo, asked: &NameArgument) -> Result<crate::sys::driver::File> {
     let operating = luo.operate()?;
     let session = luo.retrieve_session(&operating, &asked.name)?;
     Session::Incoming(session.clone())

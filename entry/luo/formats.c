@@ -14,7 +14,7 @@
 #include <linux/sysfs.h>
 #include <linux/uaccess.h>
 
-#include "glue.h"
+#include "../../sys/c/glue.h"
 
 /*
  * What a kexec would boot: its address, or 0; and whether KHO has put into it where the handover is.
