@@ -10,9 +10,10 @@ use kernel::uaccess::UserSliceReader;
 use crate::kho::addr::PhysAddr;
 use crate::kho::corrupt::{Corruption, Places};
 use crate::kho::scratch::MAX_AREAS;
+use crate::kho::state;
 #[cfg(CONFIG_LIVEUPDATE)]
 use crate::luo;
-use crate::sys::{state, Frame};
+use crate::sys::Frame;
 
 /// Longest name that is read.
 const MAX_NAME: usize = 32;

@@ -8,7 +8,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 
 use crate::kho::kexec::{explain_no_room, place, warn_if_tight, Placed};
-use crate::sys::state;
+use crate::kho::state;
 
 /// Alignment of the scratch list, so that early code can map it in one piece.
 const LIST_ALIGN: usize = 64 << 10;

@@ -8,9 +8,10 @@
 //! links comes to an end, whatever the links say.
 
 use super::addr::{Order, PageRange, PhysAddr};
+use crate::kho::state as handover;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::{Result, EINVAL, EIO};
-use crate::sys::{handover, pages, Frame};
+use crate::sys::{pages, Frame};
 
 /// Pages that are claimed. Dropping it puts them back: that cannot fail, as no node of the incoming
 /// tree is given back while this lives.

@@ -15,11 +15,12 @@ use super::block::{self, HEADER, MAX_BLOCKS};
 use super::incoming::Incoming;
 use super::tree::NodeStore;
 use super::words;
+use crate::kho::state as handover;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::Result;
 use crate::sys::log;
 use crate::sys::pages::{self, BuddyNodes};
-use crate::sys::{handover, Frame};
+use crate::sys::Frame;
 
 /// What is wrong with a chain, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

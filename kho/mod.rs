@@ -5,7 +5,6 @@
 //! `Outgoing` records what this kernel preserves, `Incoming` gives out what the previous one left,
 //! `boot` is the way from one to the other.
 
-pub(crate) mod addr;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod adopt;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
@@ -41,8 +40,11 @@ pub(crate) mod scratch;
 pub(crate) mod scratch_args;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod slab;
+pub(crate) mod state;
 pub(crate) mod subtrees;
 pub(crate) mod tree;
 pub(crate) mod vmalloc;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod words;
+
+pub(crate) use crate::sys::addr;

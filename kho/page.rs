@@ -4,8 +4,8 @@
 
 use super::addr::Order;
 use super::tree::NodeStore;
+use crate::kho::state as handover;
 use crate::sys::error::{Result, ENOMEM};
-use crate::sys::handover;
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Frame;
 

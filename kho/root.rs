@@ -17,9 +17,10 @@ use super::adopt::Claimed;
 use super::checksum::Sum;
 use super::page::PreservedPage;
 use super::words;
+use crate::kho::state as handover;
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::layout::{field, Field};
-use crate::sys::{handover, log, Frame, FRAME_WORDS};
+use crate::sys::{log, Frame, FRAME_WORDS};
 
 /// Longest name, in bytes.
 pub(crate) const NAME: usize = 48;

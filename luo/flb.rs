@@ -7,34 +7,10 @@
 
 use super::text::Compatible;
 use crate::sys::alloc::KVVec;
+pub(crate) use crate::sys::contract::{Phase, Side};
 use crate::sys::driver::{Flb, Object, Owner};
-use crate::sys::error::{Error, Result, EBADMSG, ENODATA, ENODEV, ENOENT};
+use crate::sys::error::{Result, EBADMSG, ENODATA, ENODEV, ENOENT};
 use crate::sys::log;
-
-/// What has become of one side of an FLB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Nobody has asked for its object.
-    Idle,
-    /// Its object is there.
-    Live,
-    /// Its object could not be restored, and never will be.
-    Failed(Error),
-    /// Its last user has finished.
-    Finished,
-}
-
-/// One side of an FLB, on the way out or in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Side {
-    /// Files that use it, and others that hold its object.
-    pub(crate) users: u32,
-    /// The driver's own, as handed over.
-    pub(crate) data: u64,
-    /// The driver's live object.
-    pub(crate) object: Object,
-    pub(crate) phase: Phase,
-}
 
 /// Most users: where the kernel's reference counts saturate.
 pub(crate) const MAX_USERS: u64 = 1 << 30;
@@ -46,12 +22,6 @@ pub(crate) struct Arrived {
     pub(crate) data: u64,
     /// From 1 to [`MAX_USERS`]; the error if the record could not be used.
     pub(crate) users: Result<u32>,
-}
-
-impl core::fmt::Debug for Compatible {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        super::text::escape(self.text(), f)
-    }
 }
 
 /// All that arrived; or why there is nothing: `ENODATA`, or [`EBADMSG`] if it cannot be read.

@@ -43,7 +43,7 @@ declare_format! {
 pub(crate) const NAME: usize = 64;
 
 /// Bytes of a handler's or an FLB's compatible string, the NUL included.
-pub(crate) const COMPAT: usize = 48;
+pub(crate) const COMPAT: usize = crate::sys::text::COMPAT;
 
 /// Pages of the table of FLBs.
 pub(crate) const FLB_PAGES: u64 = 1;

@@ -18,6 +18,7 @@ use super::text::{Compatible, Name};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_chain::{Blocks, Chain};
 use crate::sys::alloc::{Arc, KVVec, RBTree, GFP_KERNEL};
+pub(crate) use crate::sys::contract::Outcome;
 use crate::sys::driver::{file_bytes, File};
 use crate::sys::error::{Error, Result, EBADMSG, EBUSY, EINVAL, EJUKEBOX, ENODEV, ENOENT, ENOMEM};
 use crate::sys::lock::{locked, Locked};
@@ -37,13 +38,6 @@ enum Status {
     Retrieved { _claim: Option<Claim>, file: File },
     /// Its handler could not restore it, and will not be asked again.
     Lost(Error),
-}
-
-/// What has become of a file, as its handler is told when it finishes.
-pub(crate) enum Outcome {
-    NotRetrieved,
-    Retrieved(File),
-    Failed(Error),
 }
 
 /// A file that arrived.

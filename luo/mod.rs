@@ -44,11 +44,13 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kho::addr::PhysAddr;
 use crate::sys::alloc::{Arc, KVVec};
+use crate::sys::cmdline::on_error;
 use crate::sys::driver::{File, Flb, Object};
 use crate::sys::error::{Result, EBADMSG, EINVAL, ENODATA, ENOENT, EPROTONOSUPPORT};
 use crate::sys::gate::{Gate, Operating};
+use crate::sys::image::loaded_image;
 use crate::sys::lock::{locked, Locked};
-use crate::sys::{loaded_image, log, on_error};
+use crate::sys::log;
 use drivers::Drivers;
 use format::NAME;
 use formats::choice::{Choice, Target};

@@ -9,11 +9,12 @@ use super::text::{escape, Compatible};
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_chain::{claim_page, put_back, Blocks};
 use crate::kho::page::PreservedPage;
+use crate::kho::state as handover;
 use crate::kho::words;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::{Error, Result, EBADMSG, ENODATA, ENOMEM};
 use crate::sys::lock::Locked;
-use crate::sys::{handover, log, Frame};
+use crate::sys::{log, Frame};
 
 /// What this kernel will hand over. Dropping it takes it off the list of subtrees.
 pub(crate) struct Root {

@@ -17,6 +17,12 @@ pub(crate) use host::*;
 #[cfg(kernel)]
 pub(crate) use linux::*;
 
+pub(crate) mod addr;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod contract;
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) mod text;
+
 // The API for drivers, another crate, has these two as well.
 #[path = "../driver/liveupdate/declare.rs"]
 pub(crate) mod declare;
@@ -113,6 +119,15 @@ pub(crate) enum Where {
     Anywhere,
     /// On this node.
     Node(i32),
+}
+
+/// Where nodes come from and go to.
+pub(crate) trait NodeStore {
+    /// A zeroed frame for a new node, or `None` when memory is out.
+    fn alloc(&mut self) -> Option<Frame>;
+
+    /// Takes back a node that nothing refers to any more.
+    fn free(&mut self, node: Frame);
 }
 
 /// 64-bit words in a page.

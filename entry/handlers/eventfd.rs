@@ -9,8 +9,8 @@ use kernel::prelude::*;
 use crate::eventfd_luo::{self, EventFd, Record};
 use crate::kho::addr::PhysAddr;
 use crate::luo::incoming::TRY_AGAIN;
+use crate::luo::memory::Records;
 use crate::sys::glue;
-use crate::sys::handover::Records;
 
 /// An eventfd somebody else holds open, for as long as this lives.
 ///

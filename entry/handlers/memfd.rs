@@ -8,13 +8,13 @@ use kernel::prelude::*;
 
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::luo::incoming::TRY_AGAIN;
+use crate::luo::memory::Records;
 use crate::memfd_luo::extents::{Name, NAME};
 use crate::memfd_luo::format::{seal, Refusal};
 use crate::memfd_luo::restore::Sparse;
 use crate::memfd_luo::retrieve::Waiting;
 use crate::memfd_luo::{convert, preserve, sparse, Folio, Run, Sink, Source, BATCH, RUNS};
 use crate::sys::glue;
-use crate::sys::handover::Records;
 
 /// A memfd somebody else holds open, for as long as this lives.
 ///

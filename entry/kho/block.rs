@@ -13,7 +13,8 @@ use super::preserve::{kho_alloc_preserve, kho_unpreserve_free};
 use super::restore::kho_restore_free;
 use crate::kho::addr::PhysAddr;
 use crate::kho::block;
-use crate::sys::{state, Frame};
+use crate::kho::state;
+use crate::sys::Frame;
 
 /// Memory of one block.
 const BLOCK_BYTES: usize = kernel::page::PAGE_SIZE;

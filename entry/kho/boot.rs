@@ -9,10 +9,11 @@ use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
+use crate::kho::state;
 use crate::kho::tree::NodeStore;
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Where;
-use crate::sys::{early, glue, state, Frame};
+use crate::sys::{early, glue, Frame};
 
 /// `kho=`.
 #[no_mangle]
@@ -240,24 +241,15 @@ fn publish_metadata() {
             page.set_word(i, u64::from_ne_bytes(word));
         }
         let pfn = page.phys().pfn();
-        let kept = match state::OUTGOING.lock().as_mut() {
-            Some(out) => out.preserve_block(pfn, Order::ZERO).and_then(|()| {
-                out.add_subtree(metadata::NAME, page.phys(), record.len() as u64)
-                    .inspect_err(|_| {
-                        out.unpreserve_block(pfn, Order::ZERO);
-                    })
-            }),
-            None => Err(EINVAL),
-        };
-        kept.inspect_err(|_| BuddyNodes.free(page))?;
-        Ok(page.phys())
+        let kept = state::outgoing(|out| out.preserve_block(pfn, Order::ZERO)).and_then(|()| {
+            state::add_subtree(metadata::NAME, page.phys(), record.len()).inspect_err(|_| {
+                let _ = state::outgoing(|out| Ok(out.unpreserve_block(pfn, Order::ZERO)));
+            })
+        });
+        kept.inspect_err(|_| BuddyNodes.free(page))
     });
-    match published {
-        #[cfg(CONFIG_KEXEC_HANDOVER_DEBUGFS)]
-        Ok(at) => super::debugfs::add_outgoing(metadata::NAME, at, record.len()),
-        #[cfg(not(CONFIG_KEXEC_HANDOVER_DEBUGFS))]
-        Ok(_) => {}
-        Err(err) => pr_warn!("the next kernel will not know this one's release: {err:?}\n"),
+    if let Err(err) = published {
+        pr_warn!("the next kernel will not know this one's release: {err:?}\n");
     }
 }
 

@@ -10,18 +10,19 @@ use kernel::uaccess::UserSliceWriter;
 
 use crate::kho::addr::PhysAddr;
 use crate::kho::fdt::names;
-use crate::sys::{glue, state};
+use crate::kho::state::{self, Watcher};
+use crate::sys::glue;
 
 global_lock! {
-    // SAFETY: `state::init_locks` runs before any other code that takes it.
-    pub(crate) unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
+    // SAFETY: `init` initialises it, before it is what subtrees are shown by.
+    unsafe(uninit) static DEBUGFS: Mutex<Option<Tree>> = None;
 }
 
 /// A file that is there as long as this lives.
 type Shown<T> = Pin<KBox<File<T>>>;
 
 /// The directory tree. Dropping a part removes it.
-pub(crate) struct Tree {
+struct Tree {
     /// Subtrees that will be handed over, by the address of their blob.
     outgoing: KVec<(PhysAddr, Shown<Blob>)>,
     outgoing_dir: Dir,
@@ -81,8 +82,13 @@ impl BinaryWriter for RootFdt {
 
 /// Creates everything. Failing to is no reason to do without KHO: it is said and that is all.
 pub(super) fn init() {
+    // SAFETY: The boot comes here once, and nothing else has taken it.
+    unsafe { DEBUGFS.init() };
     match build() {
-        Ok(tree) => *DEBUGFS.lock() = Some(tree),
+        Ok(tree) => {
+            *DEBUGFS.lock() = Some(tree);
+            state::watch(&Shows);
+        }
         Err(err) => pr_err!("no debugfs files: {err:?}\n"),
     }
 }
@@ -152,28 +158,31 @@ fn build() -> Result<Tree> {
     })
 }
 
-/// Shows a subtree that will be handed over.
-pub(crate) fn add_outgoing(name: &CStr, at: PhysAddr, size: usize) {
-    let mut guard = DEBUGFS.lock();
-    let Some(tree) = guard.as_mut() else { return };
-    let file = KBox::pin_init(
-        tree.outgoing_dir.read_binary_file(name, Blob { at, size }),
-        GFP_KERNEL,
-    );
-    let shown = file.and_then(|file| Ok(tree.outgoing.push((at, file), GFP_KERNEL)?));
-    if shown.is_err() {
-        pr_warn!("no debugfs file for a subtree: out of memory\n");
-    }
-}
+/// Shows subtrees from when they are named to when they are freed.
+struct Shows;
 
-/// Stops showing the subtree whose blob is at `at`.
-pub(crate) fn remove_outgoing(at: PhysAddr) {
-    let mut guard = DEBUGFS.lock();
-    let Some(tree) = guard.as_mut() else { return };
-    if let Some(index) = tree.outgoing.iter().position(|(have, _)| *have == at) {
-        let removed = tree.outgoing.remove(index);
-        // Removal waits for readers, who may want the lock.
-        drop(guard);
-        drop(removed);
+impl Watcher for Shows {
+    fn added(&self, name: &CStr, at: PhysAddr, size: usize) {
+        let mut guard = DEBUGFS.lock();
+        let Some(tree) = guard.as_mut() else { return };
+        let file = KBox::pin_init(
+            tree.outgoing_dir.read_binary_file(name, Blob { at, size }),
+            GFP_KERNEL,
+        );
+        let shown = file.and_then(|file| Ok(tree.outgoing.push((at, file), GFP_KERNEL)?));
+        if shown.is_err() {
+            pr_warn!("no debugfs file for a subtree: out of memory\n");
+        }
+    }
+
+    fn removed(&self, at: PhysAddr) {
+        let mut guard = DEBUGFS.lock();
+        let Some(tree) = guard.as_mut() else { return };
+        if let Some(index) = tree.outgoing.iter().position(|(have, _)| *have == at) {
+            let removed = tree.outgoing.remove(index);
+            // Removal waits for readers, who may want the lock.
+            drop(guard);
+            drop(removed);
+        }
     }
 }

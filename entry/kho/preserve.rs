@@ -9,8 +9,9 @@ use kernel::prelude::*;
 
 use super::vmalloc::{self as vmalloc_area, VmArea};
 use crate::kho::addr::{Order, PageRange, Pfn};
+use crate::kho::state as handover;
 use crate::kho::vmalloc;
-use crate::sys::{glue, handover};
+use crate::sys::glue;
 
 /// The C API's way to say how it went. What a driver asks wrongly is a bug of its, and shown as one
 /// in debug builds.

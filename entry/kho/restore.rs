@@ -11,8 +11,9 @@ use kernel::prelude::*;
 
 use super::vmalloc as vmalloc_area;
 use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::kho::state as handover;
 use crate::kho::vmalloc::{Chain, Descriptor};
-use crate::sys::{glue, handover, pages};
+use crate::sys::{glue, pages};
 
 /// vmalloc flags that may be handed over: VM_ALLOC and VM_ALLOW_HUGE_VMAP.
 const VMALLOC_FLAGS: u16 = 0x0003;

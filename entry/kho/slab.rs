@@ -13,10 +13,10 @@ use crate::kho::root::{self, Kind};
 use crate::kho::slab::cache::{Cache, Sleep};
 use crate::kho::slab::shape::KIND;
 use crate::kho::slab::Object;
+use crate::kho::state as handover;
+use crate::kho::state;
 use crate::sys::glue::{self, kho_slab};
-use crate::sys::handover;
 use crate::sys::pages::Somewhere;
-use crate::sys::state;
 
 /// What C calls for a new object.
 type Ctor = Option<unsafe extern "C" fn(object: *mut c_void)>;

@@ -7,7 +7,8 @@ use core::ffi::c_void;
 use kernel::prelude::*;
 
 use crate::kho::addr::PhysAddr;
-use crate::sys::{glue, handover, state};
+use crate::kho::state::{self, self as handover};
+use crate::sys::glue;
 
 /// # Safety
 ///

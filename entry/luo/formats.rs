@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Formats of this kernel: what C knows of the next one's image, and the folders of sysfs, which are
-//! `formats.c`.
+//! Formats of this kernel: the folders of sysfs, which are `formats.c`, and `liveupdate.unknown=`.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,44 +8,19 @@ use kernel::prelude::*;
 
 use super::registry::luo;
 use crate::luo::formats::catalogue::is_name;
-use crate::luo::formats::cmdline::hides;
 use crate::luo::formats::id::Id;
 use crate::luo::Luo;
+use crate::sys::cmdline;
 use crate::sys::error::{Result, ENODEV, ENOENT};
 use crate::sys::glue;
-use crate::sys::LoadedImage;
-
-/// `liveupdate.unknown=mainline`.
-static MAINLINE: AtomicBool = AtomicBool::new(false);
 
 /// Whether formats are shown as soon as they are registered.
 static SHOWN: AtomicBool = AtomicBool::new(false);
 
 #[no_mangle]
 extern "C" fn lu_parse_unknown(mainline: bool) -> c_int {
-    MAINLINE.store(mainline, Ordering::Relaxed);
+    cmdline::set_unknown_is_mainline(mainline);
     0
-}
-
-/// Whether images of unknown release are taken for mainline.
-pub(crate) fn unknown_is_mainline() -> bool {
-    MAINLINE.load(Ordering::Relaxed)
-}
-
-/// The image that a kexec would boot.
-pub(crate) fn loaded_image() -> LoadedImage {
-    let mut handed = false;
-    // SAFETY: `handed` may be written.
-    let key = unsafe { glue::lu_loaded_image(&mut handed) };
-    let key = key as usize;
-    LoadedImage { key, handed }
-}
-
-/// Whether `liveupdate.hide=` names a format: this kernel does then as if it did not have it.
-pub(crate) fn hidden(format: &Id) -> bool {
-    // SAFETY: A string of C's that does not change once the command line was parsed.
-    let list = unsafe { CStr::from_char_ptr(glue::lu_hidden_formats()) };
-    hides(list.to_bytes(), format.name.text(), format.version)
 }
 
 /// The name as C has it, if a folder can be called that.

@@ -11,21 +11,21 @@ use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::sync::SetOnce;
 
-use super::formats::{hidden, hide, show, show_all};
+use super::formats::{hide, show, show_all};
+use crate::kho::state;
 use crate::luo::format::SUBTREE;
 use crate::luo::formats::id::Id;
+use crate::luo::formats::own::hidden;
 use crate::luo::formats::written;
 use crate::luo::text::Compatible;
 use crate::luo::{Left, Luo};
+use crate::sys::cmdline;
 use crate::sys::driver::{Flb, Ops, Versions};
 use crate::sys::error::Result;
-use crate::sys::{glue, state};
+use crate::sys::glue;
 
 /// `liveupdate=`, and whether what it asks for could be had.
 static ENABLED: AtomicBool = AtomicBool::new(false);
-
-/// `liveupdate.on_error=panic`.
-static PANIC: AtomicBool = AtomicBool::new(false);
 
 static LUO: SetOnce<Luo> = SetOnce::new();
 
@@ -33,14 +33,6 @@ static LUO: SetOnce<Luo> = SetOnce::new();
 pub(super) fn luo() -> Result<&'static Luo> {
     let on = ENABLED.load(Ordering::Relaxed);
     LUO.as_ref().filter(|_| on).ok_or(EOPNOTSUPP)
-}
-
-/// Something that arrived is damaged: stops the machine if the operator wants that.
-pub(crate) fn on_error(_what: core::fmt::Arguments<'_>) {
-    if PANIC.load(Ordering::Relaxed) {
-        // SAFETY: A C string. The line before says what it is about.
-        unsafe { glue::lu_panic(c"liveupdate.on_error=panic".as_char_ptr()) };
-    }
 }
 
 #[no_mangle]
@@ -51,7 +43,7 @@ extern "C" fn lu_parse_liveupdate(on: bool) -> c_int {
 
 #[no_mangle]
 extern "C" fn lu_parse_on_error(panic: bool) -> c_int {
-    PANIC.store(panic, Ordering::Relaxed);
+    cmdline::set_panic(panic);
     0
 }
 

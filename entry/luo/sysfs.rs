@@ -5,7 +5,8 @@
 use kernel::prelude::*;
 
 use super::registry::luo;
-use crate::sys::{glue, state};
+use crate::kho::state;
+use crate::sys::glue;
 
 /// Copies what fits; returns how much that was.
 fn copy(to: &mut [u8], from: impl IntoIterator<Item = u8>) -> usize {

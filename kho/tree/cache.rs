@@ -2,11 +2,11 @@
 
 //! Remembers the last leaf used of each order, so that neighbours are found without a walk.
 
-use super::node::{is_empty, masks, split, NodeStore, LEAF_BITS};
+use super::node::{is_empty, masks, split, LEAF_BITS};
 use super::Tree;
 use crate::kho::key::{Run, KEY_BITS};
 use crate::sys::error::Result;
-use crate::sys::Frame;
+use crate::sys::{Frame, NodeStore};
 
 /// No leaf has this number.
 const NONE: u64 = u64::MAX;

@@ -2,11 +2,11 @@
 
 //! Inserting and removing runs of keys.
 
-use super::node::{child, is_empty, leaves, masks, slot, NodeStore, DEPTH};
+use super::node::{child, is_empty, leaves, masks, slot, DEPTH};
 use super::Tree;
 use crate::kho::key::{Run, KEY_BITS};
 use crate::sys::error::{Result, EINVAL, ENOMEM, ERANGE};
-use crate::sys::{Frame, FRAME_WORDS};
+use crate::sys::{Frame, NodeStore, FRAME_WORDS};
 
 impl Tree {
     /// Adds every key of a run; keys already present stay.

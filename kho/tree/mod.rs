@@ -20,9 +20,9 @@ mod nodes;
 #[cfg(kernel)]
 mod walk;
 
+pub(crate) use crate::sys::NodeStore;
 pub(crate) use cache::LeafCache;
 pub(crate) use cursor::Cursor;
-pub(crate) use node::NodeStore;
 #[cfg(test)]
 pub(crate) use node::DEPTH;
 #[cfg(test)]

@@ -29,15 +29,6 @@ const LAYOUT: u32 = fingerprint(&[&[
     field("leaf", 0, LEAF_BITS as usize),
 ]]);
 
-/// Where nodes come from and go to.
-pub(crate) trait NodeStore {
-    /// A zeroed frame for a new node, or `None` when memory is out.
-    fn alloc(&mut self) -> Option<Frame>;
-
-    /// Takes back a node that nothing refers to any more.
-    fn free(&mut self, node: Frame);
-}
-
 /// Position of a table index of `level` (1 and up) within a key.
 pub(crate) const fn slot_shift(level: u32) -> u32 {
     LEAF_BITS + TABLE_BITS * (level - 1)

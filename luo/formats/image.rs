@@ -13,8 +13,9 @@ use super::{mainline, release};
 use crate::luo::report::Window;
 use crate::luo::text::{escape, Text};
 use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
+use crate::sys::cmdline::unknown_is_mainline;
 use crate::sys::error::{Result, EPROTONOSUPPORT};
-use crate::sys::{log, unknown_is_mainline, LoadedImage};
+use crate::sys::{log, LoadedImage};
 
 /// What is written whatever is preserved: who does not read it can be handed nothing.
 const REQUIRED: [(&str, u32); 5] = [

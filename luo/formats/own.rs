@@ -3,10 +3,11 @@
 //! What this kernel's own catalogue says.
 
 use super::catalogue::{Catalogue, Format};
+use super::cmdline::hides;
 use super::id::Id;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::Result;
-use crate::sys::{catalogue, hidden, log};
+use crate::sys::{catalogue, cmdline, log};
 
 /// A format that this kernel's code declares.
 #[derive(Clone, Copy)]
@@ -71,6 +72,15 @@ impl Own {
     pub(crate) fn get(&self, format: &Id) -> Option<&Declared> {
         self.0.iter().find(|declared| declared.id == *format)
     }
+}
+
+/// Whether `liveupdate.hide=` names a format: this kernel does then as if it did not have it.
+pub(crate) fn hidden(format: &Id) -> bool {
+    hides(
+        cmdline::hidden_formats(),
+        format.name.text(),
+        format.version,
+    )
 }
 
 /// The first format after one, in their order.

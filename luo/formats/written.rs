@@ -17,11 +17,12 @@ use super::own::Own;
 use crate::kho::addr::PhysAddr;
 use crate::kho::block_chain::{claim_page, put_back};
 use crate::kho::page::PreservedPage;
+use crate::kho::state as handover;
 use crate::luo::drivers::Drivers;
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::Result;
 use crate::sys::lock::Locked;
-use crate::sys::{handover, log, FRAME_WORDS, PAGE_SHIFT};
+use crate::sys::{log, FRAME_WORDS, PAGE_SHIFT};
 
 /// Name of the subtree.
 pub(crate) const SUBTREE: &CStr = c"formats";

@@ -20,7 +20,8 @@ use crate::kho::vmalloc::{Area, Chain, Descriptor};
 use crate::sys::error::{Result, EINVAL, ENOENT};
 use crate::sys::fdt::Blob;
 use crate::sys::machine::{self, with, Config, Owner};
-use crate::sys::{early, handover, pages, Frame, FRAME_WORDS};
+use crate::kho::state;
+use crate::sys::{early, pages, Frame, FRAME_WORDS};
 
 /// Memory of the machines in these tests: two nodes, a hole at the start.
 pub(crate) fn small_machine() -> Config {
@@ -170,15 +171,15 @@ impl Kernel {
         (kernel, refused)
     }
 
-    /// Lends its records to what stands on KHO and asks for them by [`handover`].
+    /// Lends its records to what stands on KHO and asks for them by [`state`].
     pub(crate) fn lend(&mut self) {
         let out = self.out.0.take().expect("not lent yet");
-        handover::lend(out, self.incoming.take());
+        state::install(out, self.incoming.take());
     }
 
     /// Undoes [`Self::lend`].
     pub(crate) fn take_back(&mut self) {
-        (self.out.0, self.incoming) = handover::take_back();
+        (self.out.0, self.incoming) = state::take();
     }
 
     /// Looks a subtree of the handover up, as the C API does.

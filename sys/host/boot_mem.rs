@@ -6,7 +6,7 @@
 use core::ops::{Deref, DerefMut};
 
 use super::machine::{with, Owner};
-use crate::kho::addr::{PageRange, Pfn};
+use crate::sys::addr::{PageRange, Pfn};
 use zerocopy::FromZeros;
 
 pub(crate) struct BootSlice<T> {

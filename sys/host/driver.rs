@@ -3,32 +3,13 @@
 //! Drivers of the simulated kernel: what a test implements, behind the calls that the real kernel's
 //! C drivers are behind.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 
-use super::alloc::Arc;
-use crate::luo::flb::Side;
-use crate::luo::incoming::Outcome;
-use crate::luo::text::Compatible;
+use crate::sys::contract::{Outcome, Side};
+use crate::sys::text::Compatible;
+
+pub(crate) use super::file::*;
 use crate::sys::error::{Result, EPROTONOSUPPORT};
-
-/// A file, with a reference to it.
-pub(crate) type File = Arc<FakeFile>;
-
-/// A file of the simulated kernel.
-#[derive(Debug)]
-pub(crate) struct FakeFile {
-    /// What is the same for all descriptors of one file.
-    pub(crate) id: u64,
-    pub(crate) bytes: u64,
-    /// Whose it is and what is in it, as its driver knows.
-    pub(crate) inner: Box<dyn Any>,
-}
-
-/// The size of a file in bytes.
-pub(crate) fn file_bytes(file: &File) -> u64 {
-    file.bytes
-}
 
 /// A driver's module: how many use it, and whether it is on its way out.
 #[derive(Default)]
@@ -158,18 +139,6 @@ impl Ops {
 
     pub(crate) fn finish(&self, data: u64, outcome: &Outcome) {
         self.0.finish(data, outcome);
-    }
-}
-
-/// A driver's live object, shared by files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Object(pub(crate) u64);
-
-impl Object {
-    pub(crate) const NULL: Self = Self(0);
-
-    pub(crate) fn is_null(self) -> bool {
-        self.0 == 0
     }
 }
 

@@ -3,7 +3,7 @@
 //! memblock and the firmware's map of the simulated machine.
 
 use super::machine::{with, Machine, Owner};
-use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::sys::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::error::{Result, EINVAL};
 use crate::sys::{Where, FRAME_WORDS, PAGE_SHIFT};
 
@@ -140,4 +140,9 @@ pub(crate) fn free_span(at: Pfn) -> PageRange {
         }
         PageRange::between(Pfn::new(start.unwrap_or(from)), Pfn::new(from + len))
     })
+}
+
+/// A copy of the page that an FDT was handed over in, kept for ever as the page itself is.
+pub(crate) fn handed_over(at: PhysAddr) -> &'static [u8] {
+    Mapped::new(at, 4096).map_or(&[], |map| map.bytes().to_vec().leak())
 }

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use super::machine::with;
-use crate::kho::addr::{Pfn, PhysAddr};
+use crate::sys::addr::{Pfn, PhysAddr};
 use crate::sys::FRAME_WORDS;
 
 /// A page frame; every access is checked against who owns it.

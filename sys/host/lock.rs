@@ -90,6 +90,14 @@ impl Drop for Held {
 }
 
 impl<T> Locked<T> {
+    /// One that takes no memory.
+    pub(crate) const fn fixed(value: T, class: &'static str) -> Self {
+        Self {
+            class,
+            data: Mutex::new(value),
+        }
+    }
+
     pub(crate) fn new(value: T, class: &'static str) -> Result<Self, AllocError> {
         ask()?;
         Ok(Self {

@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 
 use super::faults::Faults;
-use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::sys::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::FRAME_WORDS;
 
 /// Events remembered for the report of a breach.

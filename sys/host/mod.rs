@@ -6,21 +6,22 @@
 pub(crate) mod alloc;
 pub(crate) mod boot_mem;
 pub(crate) mod catalogue;
+pub(crate) mod cmdline;
 pub(crate) mod cpu;
 pub(crate) mod driver;
 pub(crate) mod early;
 pub(crate) mod faults;
+pub(crate) mod file;
 mod frame;
 pub(crate) mod gate;
-pub(crate) mod handover;
 pub(crate) mod image;
 pub(crate) mod libfdt;
 pub(crate) mod lock;
 pub(crate) mod machine;
 pub(crate) mod pages;
+pub(crate) mod shared;
 
 pub(crate) use frame::Frame;
-pub(crate) use image::{hidden, loaded_image, unknown_is_mainline};
 
 /// log2 of the page size.
 pub(crate) const PAGE_SHIFT: u32 = 12;
@@ -59,9 +60,6 @@ pub(crate) mod error {
     pub(crate) const EPROTONOSUPPORT: Error = Error(93);
     pub(crate) const EOPNOTSUPP: Error = Error(95);
 }
-
-/// Something that arrived is damaged; the simulated kernel goes on.
-pub(crate) fn on_error(_what: core::fmt::Arguments<'_>) {}
 
 /// The log, kept by the machine.
 pub(crate) mod log {

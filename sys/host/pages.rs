@@ -4,8 +4,8 @@
 
 use super::machine::{with, Owner};
 use super::Frame;
-use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
-use crate::kho::tree::NodeStore;
+use crate::sys::addr::{Order, PageRange, Pfn, PhysAddr};
+use crate::sys::NodeStore;
 
 /// Nodes from and to the page allocator.
 pub(crate) struct BuddyNodes;

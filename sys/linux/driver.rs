@@ -14,19 +14,11 @@ use kernel::sync::aref::ARef;
 use kernel::sync::Mutex;
 
 use super::glue;
-use crate::luo::flb::{Phase, Side};
-use crate::luo::incoming::Outcome;
-use crate::luo::text::Compatible;
+use crate::sys::contract::{Outcome, Phase, Side};
+use crate::sys::text::Compatible;
+
+pub(crate) use super::file::{file_bytes, File, Object};
 use crate::sys::error::{Error, Result, EINVAL, EPROTONOSUPPORT};
-
-/// A file, with a reference to it.
-pub(crate) type File = ARef<kernel::fs::File>;
-
-/// The size of a file in bytes, or 0 if it is of a kind that has none.
-pub(crate) fn file_bytes(file: &File) -> u64 {
-    // SAFETY: The file is referenced.
-    unsafe { glue::lu_file_bytes(file.as_ptr().cast()) }
-}
 
 /// A reference to a driver's module, given up when dropped; nothing for built-in ones.
 pub(crate) struct Owner(*mut glue::module);
@@ -283,25 +275,6 @@ impl Ops {
     }
 }
 
-/// A driver's live object, shared by files; opaque here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Object(*mut c_void);
-
-// SAFETY: An address, which only the driver makes anything of.
-unsafe impl Send for Object {}
-
-impl Object {
-    pub(crate) const NULL: Self = Self(null_mut());
-
-    pub(crate) fn is_null(self) -> bool {
-        self.0.is_null()
-    }
-
-    pub(crate) fn raw(self) -> *mut c_void {
-        self.0
-    }
-}
-
 /// An FLB.
 ///
 /// # Invariants
@@ -390,7 +363,7 @@ impl Flb {
         let op = op.ok_or(EINVAL)?;
         // SAFETY: The invariant; the arguments live as long as the call takes.
         result(unsafe { op(&mut args) })?;
-        Ok((args.data, Object(args.obj)))
+        Ok((args.data, Object::from_raw(args.obj)))
     }
 
     fn call_last(
@@ -402,7 +375,7 @@ impl Flb {
         let mut args = liveupdate_flb_op_args {
             flb: self.0.as_ptr(),
             data,
-            obj: object.0,
+            obj: object.raw(),
         };
         if let Some(op) = op {
             // SAFETY: As above.
@@ -450,7 +423,7 @@ unsafe fn with_side<T>(state: *mut luo_flb_private_state, f: impl FnOnce(&mut Si
     let mut side = Side {
         users: u32::try_from(*users).unwrap_or(0),
         data: *data,
-        object: Object(*obj),
+        object: Object::from_raw(*obj),
         phase: match (*finished, *status) {
             (true, _) => Phase::Finished,
             (false, 0) => Phase::Idle,
@@ -461,7 +434,7 @@ unsafe fn with_side<T>(state: *mut luo_flb_private_state, f: impl FnOnce(&mut Si
     let result = f(&mut side);
     *users = c_int::try_from(side.users).unwrap_or(c_int::MAX);
     *data = side.data;
-    *obj = side.object.0;
+    *obj = side.object.raw();
     *finished = side.phase == Phase::Finished;
     *status = match side.phase {
         Phase::Idle | Phase::Finished => 0,

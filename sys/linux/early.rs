@@ -5,7 +5,7 @@
 use core::ptr::NonNull;
 
 use super::glue;
-use crate::kho::addr::{PageRange, Pfn, PhysAddr};
+use crate::sys::addr::{PageRange, Pfn, PhysAddr};
 use crate::sys::error::{to_result, Result};
 use crate::sys::{Where, PAGE_SHIFT};
 
@@ -167,4 +167,15 @@ fn span(at: Pfn, find: unsafe extern "C" fn(u64, *mut u64, *mut u64)) -> PageRan
     // SAFETY: Early boot; both pointers are valid.
     unsafe { find(at.raw(), &mut start, &mut end) };
     PageRange::between(Pfn::new(start), Pfn::new(end))
+}
+
+/// The page that an FDT was handed over in. `at` is where the boot protocol said, in RAM as the
+/// checks of the header found; not before the direct map.
+pub(crate) fn handed_over(at: PhysAddr) -> &'static [u8] {
+    // SAFETY: The address is in RAM; the tree has its page as preserved, so nobody ever gets it to
+    // write to.
+    unsafe {
+        let start = glue::lu_phys_to_virt(at.raw()).cast::<u8>();
+        core::slice::from_raw_parts(start, kernel::page::PAGE_SIZE)
+    }
 }

@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::glue;
-use crate::kho::addr::PhysAddr;
+use crate::sys::addr::PhysAddr;
 use crate::sys::FRAME_WORDS;
 
 /// A page frame of memory.

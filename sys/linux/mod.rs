@@ -8,23 +8,24 @@ pub(crate) mod boot_mem;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod catalogue;
 #[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod cmdline;
+#[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod cpu;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod driver;
 pub(crate) mod early;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod file;
 mod frame;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod gate;
-pub(crate) mod handover;
+#[cfg(CONFIG_LIVEUPDATE)]
+pub(crate) mod image;
 #[cfg(CONFIG_LIVEUPDATE)]
 pub(crate) mod lock;
 pub(crate) mod pages;
-pub(crate) mod state;
+pub(crate) mod shared;
 
-#[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) use crate::entry::luo::formats::{hidden, loaded_image, unknown_is_mainline};
-#[cfg(CONFIG_LIVEUPDATE)]
-pub(crate) use crate::entry::luo::registry::on_error;
 pub(crate) use frame::Frame;
 
 /// log2 of the page size.

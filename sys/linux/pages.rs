@@ -8,9 +8,9 @@ use core::ffi::c_void;
 use super::glue;
 use super::Frame;
 #[cfg(CONFIG_LIVEUPDATE)]
-use crate::kho::addr::PhysAddr;
-use crate::kho::addr::{Order, PageRange, Pfn};
-use crate::kho::tree::NodeStore;
+use crate::sys::addr::PhysAddr;
+use crate::sys::addr::{Order, PageRange, Pfn};
+use crate::sys::NodeStore;
 
 /// Nodes from and to the page allocator; allocation may sleep.
 pub(crate) struct BuddyNodes;

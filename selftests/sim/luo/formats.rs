@@ -22,7 +22,8 @@ use crate::sys::alloc::{Arc, GFP_KERNEL};
 use crate::sys::catalogue::build;
 use crate::sys::driver::{FakeFile, File, Handler, Module, Ops};
 use crate::sys::error::{Error, Result, EBUSY, EINVAL, EPROTONOSUPPORT};
-use crate::sys::image::{load, switches};
+use crate::sys::cmdline::switches;
+use crate::sys::image::load;
 use crate::sys::machine::with;
 use crate::sys::LoadedImage;
 
@@ -180,7 +181,7 @@ impl Host {
 
     fn built_from(versions: &[u32], catalogue: Vec<u8>) -> Self {
         build(catalogue.leak());
-        switches(Vec::new(), false);
+        switches(b"", false);
         load(LoadedImage::default());
         let world = World::cold();
         let family: &'static Family = Box::leak(Box::default());
@@ -226,7 +227,7 @@ impl Host {
         assert!(self.family.kept.borrow().is_empty());
         load(LoadedImage::default());
         build(&[]);
-        switches(Vec::new(), false);
+        switches(b"", false);
     }
 }
 

@@ -19,7 +19,8 @@ use crate::luo::Luo;
 use crate::sys::alloc::{Arc, GFP_KERNEL};
 use crate::sys::driver::{FakeFile, File, Flb, FlbOps, Handler, Module, Object, Ops};
 use crate::sys::error::{Error, Result, EINVAL, EJUKEBOX};
-use crate::sys::{handover, pages, Frame};
+use crate::kho::state as handover;
+use crate::sys::{pages, Frame};
 
 /// What a call says that was told to fail.
 pub(crate) const FAILED: Error = Error(5);

@@ -13,7 +13,7 @@ use crate::sys::driver::File;
 use crate::sys::early::Mapped;
 use crate::sys::error::{Result, ENOENT};
 use crate::sys::fdt::Blob;
-use crate::sys::handover;
+use crate::kho::state as handover;
 use crate::sys::machine::{with, Config, Owner};
 
 pub(crate) type Outgoing = Arc<outgoing::Session>;
