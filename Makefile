@@ -24,7 +24,8 @@ help:
 	@echo "make install PREFIX=dir installs luod and luoctl, /usr/local unless said; DESTDIR for packagers"
 	@echo "make deb                makes a Debian package of them"
 	@echo "make setup              only install the packages and get the source"
-	@echo "make soak               flips every bit of a handover's metadata on the simulated machine; minutes"
+	@echo "make soak UPDATES=n     flips every bit of a handover's metadata on the simulated machine (minutes), then"
+	@echo "                        updates a machine n times in a row, 1000 unless said (hours)"
 	@echo "make fuzz MINUTES=n     fuzzes what reads a handover, 10 minutes unless said"
 	@echo "make clean, distclean   remove what was built; also what was downloaded"
 	@echo "LINUX=tree uses your own Linux 7.3 tree; KVM=1 uses /dev/kvm instead of software emulation"
@@ -43,6 +44,7 @@ check docs setup:
 
 soak:
 	SOAK=1 $(cargo) test --release -p liveupdate flips -- --nocapture
+	$(runner) soak --updates $(or $(UPDATES),1000)
 
 fuzz:
 	fuzz/run $(or $(MINUTES),10)

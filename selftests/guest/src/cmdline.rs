@@ -40,6 +40,11 @@ impl Cmdline {
         self.number("gen", 0)
     }
 
+    /// How often the first kernel of the chain is still to be updated to: `lu.repeat=`, or once.
+    fn repeat(&self) -> u64 {
+        self.number("repeat", 1)
+    }
+
     /// The kernels still to be updated to, first one first.
     pub fn chain(&self) -> Vec<&str> {
         self.get("chain")
@@ -49,17 +54,25 @@ impl Cmdline {
 
     /// The next generation's command line: this one, its generation counted up, its chain shortened by the kernel it goes to.
     pub fn for_next(&self) -> String {
-        let rest = self.chain().get(1..).unwrap_or_default().join(",");
+        let repeat = self.repeat();
+        let used_up = if repeat > 1 { 0 } else { 1 };
+        let rest = self.chain().get(used_up..).unwrap_or_default().join(",");
         let mut words: Vec<String> = self
             .0
             .split_whitespace()
-            .filter(|word| !word.starts_with("lu.gen=") && !word.starts_with("lu.chain="))
+            .filter(|word| {
+                let counted = ["lu.gen=", "lu.chain=", "lu.repeat="];
+                !counted.iter().any(|start| word.starts_with(start))
+            })
             // What the boot loader put there is about the old image.
             .filter(|word| !word.starts_with("BOOT_IMAGE="))
             .map(str::to_owned)
             .collect();
         words.push(format!("lu.gen={}", self.generation() + 1));
         words.push(format!("lu.chain={rest}"));
+        if repeat > 1 {
+            words.push(format!("lu.repeat={}", repeat - 1));
+        }
         words.join(" ")
     }
 }
@@ -83,6 +96,17 @@ mod tests {
             Vec::<&str>::new(),
             "a chain that is used up is empty"
         );
+    }
+
+    #[test]
+    fn a_kernel_that_is_repeated_stays_in_the_chain() {
+        let mut line = Cmdline("lu.chain=ours lu.repeat=3".into());
+        let mut updates = 0;
+        while !line.chain().is_empty() {
+            line = Cmdline(line.for_next());
+            updates += 1;
+        }
+        assert_eq!((updates, line.generation()), (3, 3));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod testbuild;
 mod tests;
 
 use clap::{Parser, Subcommand};
+use lab::Which;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -41,6 +42,17 @@ enum Command {
     Test {
         /// Names of scenarios, as `runner list` prints them
         names: Vec<String>,
+    },
+    /// So many real updates in a row in one machine, random things being handed over
+    Soak {
+        #[arg(long, default_value_t = 1000)]
+        updates: u64,
+        /// What all that is random follows from
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// On the kernel with every check
+        #[arg(long)]
+        debug: bool,
     },
     /// Names the scenarios
     List,
@@ -89,6 +101,15 @@ fn main() -> ExitCode {
                 return ExitCode::from(2);
             }
         },
+        Command::Soak {
+            updates,
+            seed,
+            debug,
+        } => lab::Lab::open(arguments.own).and_then(|lab| {
+            let which = if debug { Which::Debug } else { Which::Ours };
+            let play = || suites::soak::updates(&lab, "soak-long", which, updates, seed);
+            tests::run_one(&lab, "soak-long", play)
+        }),
         Command::Hostile {
             names,
             mainline_only,

@@ -16,6 +16,7 @@ mod negotiate;
 mod objects;
 mod orchestrator;
 mod refused;
+pub mod soak;
 mod uapi;
 mod updates;
 
@@ -113,6 +114,12 @@ pub const ALL: &[Scenario] = &[
         about: "the same without merging, on a kernel with lockdep and DEBUG_VM",
         kernels: &[Debug],
         play: |lab, name| negotiate::sparse(lab, name, Debug, false),
+    },
+    Scenario {
+        name: "soak",
+        about: "ten updates in a row of random files, sessions, objects and services; `make soak` does a thousand",
+        kernels: &[Ours],
+        play: |lab, name| soak::updates(lab, name, Ours, 10, 1),
     },
     Scenario {
         name: "memfd-2",

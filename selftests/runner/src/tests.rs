@@ -3,7 +3,7 @@
 
 use crate::check::Check;
 use crate::lab::Lab;
-use crate::suites::{self, Scenario};
+use crate::suites::{self, Played, Scenario};
 use anyhow::{bail, Result};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,7 +63,8 @@ pub fn run(lab: &Lab, chosen: Vec<&'static Scenario>) -> Result<bool> {
                 let Some(scenario) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) else {
                     return;
                 };
-                let report = play(lab, scenario);
+                let play = || (scenario.play)(lab, scenario.name);
+                let report = report(lab, scenario.name, play);
                 if let Ok(mut tally) = tally.lock() {
                     let done = next.load(Ordering::Relaxed).min(count);
                     report.print(&mut tally, &format!("{done}/{count}"));
@@ -88,18 +89,30 @@ pub fn run(lab: &Lab, chosen: Vec<&'static Scenario>) -> Result<bool> {
     Ok(tally.failed.is_empty())
 }
 
+/// Runs what is no scenario of the list, and counts as for those; true if nothing failed.
+pub fn run_one(
+    lab: &Lab,
+    name: &'static str,
+    play: impl FnOnce() -> Result<Played>,
+) -> Result<bool> {
+    let mut tally = Tally::default();
+    report(lab, name, play).print(&mut tally, "1/1");
+    println!("{} passed, {} failed", tally.passed, tally.failed.len());
+    Ok(tally.failed.is_empty())
+}
+
 /// What one scenario gave.
 struct Report {
-    scenario: &'static Scenario,
+    name: &'static str,
     checks: Vec<Check>,
     seconds: f64,
     logs: Vec<PathBuf>,
 }
 
-fn play(lab: &Lab, scenario: &'static Scenario) -> Report {
-    lab.steps.say(&format!("{} ...", scenario.name));
+fn report(lab: &Lab, name: &'static str, play: impl FnOnce() -> Result<Played>) -> Report {
+    lab.steps.say(&format!("{name} ..."));
     let began = Instant::now();
-    let (checks, logs) = match (scenario.play)(lab, scenario.name) {
+    let (checks, logs) = match play() {
         Ok(result) => (result.checks, result.logs),
         Err(error) => (
             vec![Check::new("could be run", false, format!("{error:#}"))],
@@ -107,7 +120,7 @@ fn play(lab: &Lab, scenario: &'static Scenario) -> Report {
         ),
     };
     Report {
-        scenario,
+        name,
         checks,
         seconds: began.elapsed().as_secs_f64(),
         logs,
@@ -116,7 +129,7 @@ fn play(lab: &Lab, scenario: &'static Scenario) -> Report {
 
 impl Report {
     fn print(self, tally: &mut Tally, place: &str) {
-        let name = self.scenario.name;
+        let name = self.name;
         println!("# {name} ({:.1} s) {place}", self.seconds);
         let mut failed = false;
         for check in &self.checks {

@@ -29,6 +29,7 @@ mod race;
 mod ring;
 mod selftests;
 mod small_scratch;
+mod soak;
 mod sparse;
 mod splats;
 mod sysfs;
@@ -98,6 +99,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("selftests") => selftests::play(cmdline),
         Some("negotiate") => negotiate::play(cmdline),
         Some("sparse") => sparse::play(cmdline),
+        Some("soak") => soak::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),
         Some(other) => bail!("the guest knows no scenario \"{other}\""),
         None => bail!("lu.scenario= is missing from the kernel command line"),

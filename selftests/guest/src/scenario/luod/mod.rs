@@ -6,7 +6,7 @@ pub mod killed;
 mod load;
 mod process;
 
-pub use daemon::with_fds;
+pub use daemon::{with_fds, Luod};
 pub use load::play as many_clients;
 pub use process::Program;
 
@@ -15,7 +15,6 @@ use crate::memory::{self, Wish};
 use crate::pattern::Depth;
 use crate::{event, initramfs};
 use anyhow::{bail, Context, Result};
-use daemon::Luod;
 use luo_client::{Client, Event, Failure, Id, SOCKET};
 use rustix::process::Signal;
 use serde_json::{json, Value};
@@ -185,7 +184,8 @@ fn outsider() -> Result<()> {
     Ok(())
 }
 
-fn luoctl(cmdline: &Cmdline, more: &[&str]) -> Result<Command> {
+/// `luoctl update` to the next kernel of the chain.
+pub fn luoctl(cmdline: &Cmdline, more: &[&str]) -> Result<Command> {
     let chain = cmdline.chain();
     let next = chain.first().context("there is no next kernel")?;
     let mut luoctl = Command::new("/bin/luoctl");
