@@ -50,9 +50,9 @@ enum Command {
         /// What all that is random follows from
         #[arg(long, default_value_t = 1)]
         seed: u64,
-        /// On the kernel with every check
+        /// On the kernel with every check the kernel has
         #[arg(long)]
-        debug: bool,
+        checks: bool,
     },
     /// Names the scenarios
     List,
@@ -104,9 +104,9 @@ fn main() -> ExitCode {
         Command::Soak {
             updates,
             seed,
-            debug,
+            checks,
         } => lab::Lab::open(arguments.own).and_then(|lab| {
-            let which = if debug { Which::Debug } else { Which::Ours };
+            let which = if checks { Which::Debug } else { Which::Ours };
             let play = || suites::soak::updates(&lab, "soak-long", which, updates, seed);
             tests::run_one(&lab, "soak-long", play)
         }),
