@@ -200,11 +200,13 @@ impl Held {
         }
     }
 
-    /// Pushes it out for certain.
+    /// Pushes it out for certain, unless it has holes: looking at a hole fills it.
     pub fn swap_out(&self) -> Result<()> {
         match &self.item {
-            Item::Memory { bytes, .. } => swap::out(&self.file, *bytes as u64),
-            Item::Event { .. } => Ok(()),
+            Item::Memory {
+                bytes, every: 1, ..
+            } => swap::out(&self.file, *bytes as u64),
+            _ => Ok(()),
         }
     }
 }
