@@ -2,7 +2,7 @@
 
 //! Structs that are handed over: declared once, with a layout of their own and versions.
 //!
-//! [`handover_struct!`] makes a format of a struct. Its fields stand one behind the other, in the
+//! `handover_struct!` makes a format of a struct. Its fields stand one behind the other, in the
 //! order of their declaration, little-endian and without gaps, after a header:
 //!
 //! | at | bytes | |
@@ -22,8 +22,6 @@
 //!
 //! This file and its neighbours use nothing but `core` and zerocopy: drivers in Rust have them, and
 //! so has the crate that is LUO itself.
-//!
-//! [`handover_struct!`]: crate::handover_struct
 // Not everybody needs all of it.
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
@@ -94,7 +92,7 @@ impl Fault {
     }
 }
 
-/// A struct that was declared with [`handover_struct!`](crate::handover_struct), which implements it.
+/// A struct that was declared with `handover_struct!`, which implements this trait.
 pub trait Handover: Sized {
     /// Name of the format.
     const NAME: &'static str;
@@ -196,8 +194,8 @@ pub trait Handover: Sized {
     }
 }
 
-/// The bytes of a record of the newest version of `T`: what is preserved, and what a
-/// [`Handle`](super::Handle) of a driver stands for.
+/// The bytes of a record of the newest version of `T`: what is preserved, and what the `Handle`
+/// of a driver stands for.
 pub type Encoded<T> = <T as Handover>::Bytes;
 
 fn check_version<T: Handover>(version: u32) -> Result<(), Fault> {
