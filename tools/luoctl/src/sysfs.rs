@@ -36,7 +36,7 @@ pub fn scratch() -> Option<Vec<u64>> {
 pub struct Listed {
     /// `incoming` or `outgoing`; not known where the kernel does not list sessions.
     pub side: Option<String>,
-    /// As in Documentation/sysfs-kernel-liveupdate.
+    /// As in Documentation/ABI/testing/sysfs-kernel-liveupdate.
     pub state: String,
     /// Files in it.
     pub files: Option<u64>,
