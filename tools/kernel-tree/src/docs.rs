@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make docs`: rustdoc of every crate and the documents of Documentation as HTML, with warnings as errors.
+//! `make docs`: rustdoc of every crate and the documents of Documentation as HTML, with warnings as
+//! errors.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 
 use crate::cache::project_root;
 use crate::steps::Steps;
@@ -25,18 +26,19 @@ pub fn docs(steps: &Steps) -> Result<()> {
     let out = root.join("target/docs");
     documents(&root, &out, steps)?;
     steps.run("rustdoc", &mut rustdoc(&root))?;
-    // cargo has its own place for it, beside what it compiled for the other commands and need not compile again.
+    // cargo has its own place for it, beside what it compiled for the other commands.
     let crates = out.join("crates");
     if fs::symlink_metadata(&crates).is_err() {
         symlink("../doc", &crates).with_context(|| format!("cannot link {}", crates.display()))?;
     }
-    println!("documents: {}", out.display());
+    println!("documents: {}", out.join("index.html").display());
     let first = crates.join("liveupdate/index.html");
     println!("crates: {}", first.display());
     Ok(())
 }
 
-/// The host build of the kernel's crate, and every other one, private items too: they are what one changes.
+/// The host build of the kernel's crate, and every other one, private items too: they are what one
+/// changes.
 fn rustdoc(root: &Path) -> Command {
     let mut cmd = Command::new("cargo");
     cmd.current_dir(root)
@@ -50,32 +52,17 @@ fn rustdoc(root: &Path) -> Command {
     cmd
 }
 
-/// Each .rst as HTML in `out`; gives their number.
+/// Each .rst as HTML in `out`, with links between them; gives their number.
 pub(crate) fn documents(root: &Path, out: &Path, steps: &Steps) -> Result<usize> {
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
     let folder = root.join("Documentation");
+    let mut cmd = Command::new(PYTHON);
+    cmd.arg(root.join("tools/kernel-tree/src/docs.py"))
+        .arg(&folder)
+        .arg(out);
+    steps.run("docutils", &mut cmd)?;
     let listed =
         fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?;
-    let mut sources: Vec<PathBuf> = listed
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    sources.retain(|path| path.extension() == Some(OsStr::new("rst")));
-    sources.sort();
-    if sources.is_empty() {
-        bail!("there is no .rst in {}", folder.display());
-    }
-    for source in &sources {
-        let name = source.file_stem().unwrap_or_default();
-        let html = out.join(name).with_extension("html");
-        let mut cmd = Command::new(PYTHON);
-        cmd.current_dir(root)
-            .args(["-m", "docutils", "--halt=2", "--report=2"])
-            // Colours would take another package, and a warning where it is missing.
-            .arg("--syntax-highlight=none")
-            .arg(source)
-            .arg(html);
-        let step = format!("docutils of {}", name.to_string_lossy());
-        steps.run(&step, &mut cmd)?;
-    }
-    Ok(sources.len())
+    let is_page = |entry: &fs::DirEntry| entry.path().extension() == Some(OsStr::new("rst"));
+    Ok(listed.flatten().filter(is_page).count())
 }
