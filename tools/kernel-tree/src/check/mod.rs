@@ -4,6 +4,8 @@
 mod format;
 mod host;
 mod links;
+mod listed;
+mod named;
 mod rustc;
 mod spdx;
 mod words;
@@ -64,6 +66,8 @@ pub fn check(steps: &Steps) -> Result<()> {
     );
     // What needs the kernel tree comes last: without it the rest has still been said.
     let source = ensure_source(Tree::Ours, steps);
+    let tree = source.as_ref().ok().map(PathBuf::as_path);
+    report("what documents name is there", named::check(&root, tree));
     let files = |source: &PathBuf| format::kernel(&root, source, steps);
     report(
         "rustfmt, kernel files",

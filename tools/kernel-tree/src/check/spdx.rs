@@ -3,9 +3,8 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use super::Finding;
+use super::{listed, Finding};
 
 /// Files whose form leaves no room for the line.
 const EXCEPT: [&str; 2] = ["Cargo.lock", ".gitignore"];
@@ -14,25 +13,11 @@ const EXCEPT: [&str; 2] = ["Cargo.lock", ".gitignore"];
 const DATA: [&str; 4] = ["golden", "goldens", "proptest-regressions", "corpus"];
 
 pub(super) fn check(root: &Path) -> Finding {
-    let out = Command::new("git")
-        .current_dir(root)
-        .args([
-            "ls-files",
-            "-z",
-            "--cached",
-            "--others",
-            "--exclude-standard",
-        ])
-        .output();
-    let listed = match out {
-        Ok(out) if out.status.success() => out.stdout,
-        _ => return Err(vec!["git cannot list the project's files".into()]),
-    };
-    let listed = String::from_utf8_lossy(&listed).into_owned();
+    let listed = listed::files(root)?;
     let mut count = 0;
     let mut without = Vec::new();
-    for name in listed.split('\0').filter(|n| !n.is_empty() && !excepted(n)) {
-        // A file that is listed but gone was removed and not committed yet; binary is not text.
+    for name in listed.iter().filter(|name| !excepted(name)) {
+        // Binary is not text.
         let Ok(bytes) = fs::read(root.join(name)) else {
             continue;
         };
