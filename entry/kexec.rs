@@ -77,7 +77,8 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
     0
 }
 
-/// The machine is about to jump to the next kernel, or to reboot: whoever preserves memory has done so.
+/// The machine is about to jump to the next kernel, or to reboot: all that is preserved has been
+/// preserved.
 #[no_mangle]
 extern "C" fn lu_reboot() {
     if let Some(out) = state::OUTGOING.lock().as_mut() {

@@ -2,9 +2,9 @@
 
 //! eventfds that live through an update: a file handler of LUO's, "eventfd-v1".
 //!
-//! An eventfd is a count and two flags. From its preservation on, whoever changes the count changes it
-//! in its record as well, under the eventfd's own lock: programs and the kernel go on signalling until
-//! the machine jumps, and nothing of it is lost, nor has anything to be refused.
+//! An eventfd is a count and two flags. From its preservation on, each change of the count changes
+//! it in its record as well, under the eventfd's own lock: programs and the kernel go on signalling
+//! until the machine jumps, and nothing of it is lost, nor has anything to be refused.
 //!
 //! What an eventfd is to the running kernel, this sees through [`EventFd`] only.
 

@@ -19,7 +19,7 @@ pub(crate) const MAX_BLOCKS: usize = 10_000;
 pub(crate) const HEADER: usize = 16;
 
 declare_format! {
-    /// Blocks. What is in the records belongs to whoever stores them.
+    /// Blocks. The contents of records belong to their author.
     FORMAT = Declared::new("kho-block", 1, "rw", LAYOUT);
 }
 

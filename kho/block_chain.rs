@@ -171,7 +171,7 @@ pub(crate) fn put_back(frame: Frame) {
     });
 }
 
-/// Gives a page claimed by [`claim_page`] to the page allocator. Bad memory stays out of use.
+/// Gives a page claimed by [`claim_page`] to the page allocator. Bad memory stays reserved.
 pub(crate) fn free_claimed(frame: Frame) {
     let pfn = frame.phys().pfn();
     handover::incoming(|incoming| {

@@ -154,7 +154,7 @@ pub(crate) struct Handover {
 
 impl Handover {
     /// Step 2: checks the tree and opens memory far from anything preserved to memblock. Also says
-    /// which subtrees can be had.
+    /// which subtrees are available.
     ///
     /// `fdt` is the FDT again, now in the direct map.
     pub(crate) fn judge_tree(

@@ -3,7 +3,7 @@
 //! Spoils what is about to be handed over, on demand: so that real kernels meet hostile bytes.
 //!
 //! Only in kernels built with KEXEC_HANDOVER_DEBUG, and only when root asks for it by name in
-//! debugfs. What each name does is said at its variant; what the next kernel makes of it is in
+//! debugfs. What each name does is written at its variant; what the next kernel makes of it is in
 //! `Documentation/hostile.rst`. What spoils LUO's own records is in `luo/corrupt.rs`.
 
 use core::ffi::CStr;

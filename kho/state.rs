@@ -64,7 +64,7 @@ kernel_static! {
 }
 
 kernel_static! {
-    /// Which blobs of the handover can be had.
+    /// Which blobs of the handover are available.
     pub(crate) static SUBTREES: SetOnce<Subtrees> = SetOnce::new();
 }
 

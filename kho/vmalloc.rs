@@ -89,7 +89,7 @@ pub(crate) fn unpreserve_list(out: &mut Outgoing, descriptor: &Descriptor) {
     }
 }
 
-/// A chain of chunks in the making.
+/// A chain of chunks that is being built.
 pub(crate) struct List {
     first: Frame,
     last: Frame,

@@ -179,7 +179,7 @@ impl Drivers {
         }
     }
 
-    /// A user less of an FLB.
+    /// Drops one user of an FLB.
     fn forget(&mut self, flb: Flb) {
         let Some(at) = self.flbs.iter().position(|e| e.flb == flb) else {
             return;
@@ -276,8 +276,8 @@ impl Drivers {
         Ok(flbs)
     }
 
-    /// The last FLB that a handler needs before the one of that number, those left out whose modules
-    /// go away.
+    /// Returns the handler's last FLB registered before `number`, skipping FLBs whose module is
+    /// being unloaded.
     pub(crate) fn flb_before(&self, driver: &Driver, number: u64) -> Option<UsedFlb> {
         let entry = self.handlers.iter().find(|e| e.number == driver.number)?;
         let before = self.flbs.iter().rev().filter(|e| e.number < number);

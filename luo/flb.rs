@@ -60,7 +60,7 @@ pub(crate) fn get_outgoing(flb: Flb) -> Result<Object> {
     })
 }
 
-/// A user less on the way out; with the last it is undone.
+/// Drops one user of an outgoing FLB; the last one unpreserves it.
 pub(crate) fn put_outgoing(flb: Flb) {
     flb.outgoing(|side| {
         if side.users == 0 {
@@ -91,8 +91,8 @@ pub(crate) fn get_incoming(flb: Flb, name: Compatible, table: Table<'_>) -> Resu
     })
 }
 
-/// A user less of what arrived; with the last it is finished. A file that finishes is one, whether
-/// or not anybody asked for the object, which the driver needs for its own clean-up.
+/// Drops one user of an incoming FLB; the last one finishes it. Finishing a file counts even if
+/// nobody retrieved the object, since the driver needs it to clean up.
 pub(crate) fn put_incoming(flb: Flb, name: Compatible, table: Table<'_>) {
     flb.incoming(|side| {
         if matches!(side.phase, Phase::Failed(_) | Phase::Finished)

@@ -98,7 +98,7 @@ pub(crate) struct FlbSer {
     pub(crate) name: [u8; COMPAT],
     /// The FLB's own.
     pub(crate) data: u64,
-    /// Files that need it, and whoever else holds it.
+    /// Files that need it, and its other holders.
     pub(crate) count: u64,
 }
 

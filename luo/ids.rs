@@ -25,7 +25,7 @@ impl Ids {
     }
 }
 
-/// Memory for a claim, for whoever learns the identity when it is too late to fail.
+/// Memory for a claim, allocated before the identity is known, when failure is still possible.
 pub(crate) struct Room(RBTreeNodeReservation<u64, Side>);
 
 impl Room {

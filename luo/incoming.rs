@@ -24,9 +24,9 @@ use crate::sys::error::{Error, Result, EBADMSG, EBUSY, EINVAL, EJUKEBOX, ENODEV,
 use crate::sys::lock::{locked, Locked};
 use crate::sys::log;
 
-/// A handler's word, when it is asked for a file, for: there was no memory, nothing was consumed, ask
-/// again. Not `ENOMEM`, after which C handlers have given up what they were handed; this number is
-/// NFS's own.
+/// Returned by a handler's `retrieve` when memory ran out and nothing was consumed: the caller may
+/// try again. A separate value is needed because C handlers that return `ENOMEM` have already
+/// released the file. (`EJUKEBOX` is otherwise used by NFS only.)
 pub(crate) const TRY_AGAIN: Error = EJUKEBOX;
 
 /// What has become of a file.

@@ -95,8 +95,8 @@ pub(crate) struct Luo {
 }
 
 impl Luo {
-    /// Starts, early in the boot: reads what the previous kernel left. What is wrong with it is said,
-    /// and costs what it concerns.
+    /// Starts, early in the boot: reads what the previous kernel left. A fault is logged and
+    /// affects only the session or FLB it was found in.
     ///
     /// # Errors
     ///
@@ -165,8 +165,8 @@ impl Luo {
         Ok(())
     }
 
-    /// Judges the formats that arrived: what the previous kernel said it wrote, at an address, in so
-    /// many bytes. Without it, what arrived says of itself what it is.
+    /// Reads the previous kernel's list of formats, `size` bytes at `at`, and validates it. Without
+    /// a list, each record is identified by its own compatible string.
     ///
     /// # Errors
     ///

@@ -43,12 +43,13 @@ impl Drop for Preserved {
 }
 
 impl Preserved {
-    /// Has it written in the newest format that will be read, or leaves it in one that is read too:
-    /// what cannot be made newer, or whose handler is gone, is as good as it was.
+    /// Converts the file to the newest format that the next kernel reads. If that fails, keeps the
+    /// current format, provided that the next kernel reads it.
     ///
     /// # Errors
     ///
-    /// [`EPROTONOSUPPORT`] if there is none; what the handler says. It is as it was then.
+    /// [`EPROTONOSUPPORT`] if the next kernel reads no format of the file; the handler's error. The
+    /// file is then unchanged.
     fn settle(&mut self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
         reads_flbs(choice, self.uses.flbs())?;
         match self.convert(drivers, choice) {
@@ -188,7 +189,7 @@ impl Session {
         self.shown.bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Looks whether all files will be read.
+    /// Checks that the next kernel reads all files.
     ///
     /// # Errors
     ///
@@ -413,7 +414,7 @@ impl Sessions {
     }
 }
 
-/// Looks whether all files will be read, and then has them written so.
+/// Checks that the next kernel reads all files, and then converts them.
 ///
 /// # Errors
 ///
@@ -450,8 +451,8 @@ fn each(sessions: &Locked<Sessions>, mut f: impl FnMut(&Session) -> Result) -> R
 }
 
 /// Freezes all sessions and writes their records; returns the first block, or zero. Nobody may make
-/// or close sessions meanwhile, but whoever only looks at the list need not wait: its lock is not
-/// held while handlers work.
+/// or close sessions meanwhile, but a reader of the list need not wait: its lock is not held while
+/// handlers work.
 ///
 /// # Errors
 ///

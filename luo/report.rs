@@ -65,7 +65,7 @@ enum Place {
     Outgoing(u64),
 }
 
-/// Where a line of the text begins, so that who reads on does not start over.
+/// Remembers where a line starts, so that a sequential reader does not rescan the list.
 pub(crate) struct Bookmark(Locked<(u64, Place)>);
 
 const START: (u64, Place) = (0, Place::Arrived(0));

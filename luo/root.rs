@@ -142,7 +142,7 @@ pub(crate) fn read(
         put_back(page);
         return Err(Unreadable::Format(record.compatible));
     }
-    // It stays where it is, out of use: it can be asked for by its name, as any subtree.
+    // It stays where it is, reserved: it can be asked for by its name, as any subtree.
     put_back(page);
     let mut blocks = Blocks::none();
     let flbs = read_flbs(PhysAddr::new(record.flbs), &mut blocks, trouble);

@@ -136,7 +136,7 @@ impl Header {
         }
     }
 
-    /// Reads it, and the checksum that is said of it.
+    /// Reads it, and the checksum recorded for it.
     pub(crate) fn load(from: Frame) -> (Self, u64) {
         let [size, pos, seals, flags, extents, held, first, area] =
             core::array::from_fn(|index| from.word(index));
@@ -227,7 +227,7 @@ impl Entry for Run {
     fn load(page: Frame, at: usize) -> Option<Self> {
         let [index, pfn, shape] = core::array::from_fn(|word| page.word(at + word));
         let order = Order::new(bits(shape, ORDER_AT, 8));
-        // What cannot be stands for a run of nothing, which is refused by whoever reads it.
+        // An impossible value becomes an empty run, which the reader refuses.
         let known = shape & !(COUNT | 0xff << ORDER_AT | FILLED) == 0 && pfn <= Pfn::LIMIT;
         Some(Self {
             index,

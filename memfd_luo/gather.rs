@@ -11,7 +11,7 @@ use super::table::Table;
 use super::{Folio, Kho, Run, Source, BATCH};
 use crate::sys::error::{Result, EINVAL};
 
-/// Extents in the making: those of the table are preserved, and all are pinned.
+/// Extents that are being collected: those of the table are preserved, and all are pinned.
 struct Keeper {
     table: Table<Run>,
     /// The last one, which may still grow. Not preserved yet.

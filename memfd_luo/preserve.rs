@@ -3,8 +3,9 @@
 //! Before the kexec: a memfd's folios are pinned, recorded and handed to KHO, a batch at a time.
 //!
 //! Nothing of the file is changed that would have to be changed back, apart from the references.
-//! Each folio is marked dirty and made whole as it is pinned, and its record says so: whether it was
-//! clean can change until the kexec, through mappings that exist, and then its data would be lost.
+//! Each folio is made uptodate and dirty when it is pinned, and its record says so: existing
+//! mappings can still write to a clean folio before the kexec, and the next kernel would drop that
+//! data.
 
 use super::format::{Header, Record};
 use super::run::runs;

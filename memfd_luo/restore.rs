@@ -184,7 +184,7 @@ impl Sparse {
     ///
     /// # Errors
     ///
-    /// When something is wrong with it: all of it stays out of use then.
+    /// When something is wrong with it: all of it stays reserved then.
     #[inline(never)]
     pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
         if let Err(refusal) = self.claim_folios(kho) {

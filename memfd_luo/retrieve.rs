@@ -148,7 +148,7 @@ impl Waiting {
     ///
     /// # Errors
     ///
-    /// When something is wrong with it: what is not given back stays out of use.
+    /// When something is wrong with it: what is not given back stays reserved.
     pub(crate) fn discard(self, kho: &mut impl Kho) -> Result<(), Refusal> {
         // First a look at everything: what a liar lists may be somebody else's.
         let sound = self.look(kho).and_then(|()| self.free_folios(kho));

@@ -32,7 +32,7 @@ pub(crate) trait Entry: Copy {
 /// What the area's flags say: an ordinary one (VM_ALLOC).
 const ORDINARY: u16 = 1;
 
-/// Records in the making.
+/// Records that are being built.
 pub(crate) struct Table<E> {
     list: List,
     last: Option<Frame>,

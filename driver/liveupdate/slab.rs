@@ -156,7 +156,7 @@ impl Owned {
         NonNull::new(object.cast())
     }
 
-    /// The next allocated object, whoever has it.
+    /// The next allocated object, whether or not anything refers to it.
     fn next(&self, position: &mut u64) -> Option<NonNull<c_void>> {
         // SAFETY: It is a cache, and the position may be written.
         NonNull::new(unsafe { bindings::kho_slab_next(self.raw(), position) })
@@ -379,7 +379,7 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
         })
     }
 
-    /// How many objects are allocated, whoever has them.
+    /// How many objects are allocated.
     pub fn count(&self) -> u64 {
         self.owned.count()
     }

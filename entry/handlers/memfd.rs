@@ -140,7 +140,7 @@ impl Source for Memfd<'_> {
     }
 }
 
-/// A memfd in the making; put unless it is given away.
+/// A memfd that is being filled; put unless it is given away.
 ///
 /// # Invariants
 ///

@@ -27,7 +27,10 @@ static int __init parse_kho_scratch(char *arg)
 }
 early_param("kho_scratch", parse_kho_scratch);
 
-/* Right after deferred struct pages are done with: memory withheld for coarseness comes back. */
+/*
+ * Once deferred struct pages are initialised, free the gaps that were reserved only because the
+ * boot-time list is coarse.
+ */
 static int __init settle(void)
 {
 	return lu_settle();

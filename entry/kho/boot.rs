@@ -226,7 +226,7 @@ fn incoming_metadata() -> Option<Metadata> {
         .ok()
 }
 
-/// Tells the next kernel about this one. Optional: what fails is said and undone.
+/// Tells the next kernel about this one. Optional: a failure is logged and undone.
 #[inline(never)]
 fn publish_metadata() {
     // SAFETY: A NUL-terminated string that lives for ever.

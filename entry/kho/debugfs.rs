@@ -80,7 +80,7 @@ impl BinaryWriter for RootFdt {
     }
 }
 
-/// Creates everything. Failing to is no reason to do without KHO: it is said and that is all.
+/// Creates all files. A failure is logged and does not turn KHO off.
 pub(super) fn init() {
     // SAFETY: The boot comes here once, and nothing else has taken it.
     unsafe { DEBUGFS.init() };

@@ -35,7 +35,7 @@ impl MiscDevice for Opener {
         if OPEN.swap(true, Ordering::Acquire) {
             return Err(EBUSY);
         }
-        // Dropped, it opens the device again, also when there is no memory for it.
+        // If the allocation fails, the drop of `Self` clears `OPEN`.
         Ok(KBox::new(Self(()), GFP_KERNEL)?)
     }
 

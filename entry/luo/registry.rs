@@ -24,7 +24,7 @@ use crate::sys::driver::{Flb, Ops, Versions};
 use crate::sys::error::Result;
 use crate::sys::glue;
 
-/// `liveupdate=`, and whether what it asks for could be had.
+/// Set by `liveupdate=`, cleared when LUO cannot start.
 static ENABLED: AtomicBool = AtomicBool::new(false);
 
 static LUO: SetOnce<Luo> = SetOnce::new();

@@ -3,9 +3,9 @@
 //! Sparse arrays of 64-bit values in preserved pages, whose own pages are their tree.
 //!
 //! A leaf has values, and a bit for each that says whether it is there. Leaves are numbered, and
-//! found through tables of links. The root has a tree for each count of digits that a leaf's number
-//! may have, to the base of links in a table: a tree never grows higher, and an array of a few values
-//! is a root and a leaf. No path is longer than eight pages.
+//! found through tables of links. A leaf's number is written in base `FANOUT`, the links in a
+//! table. The root links one tree per number of digits (1 to 6), so trees never grow in height and
+//! a small array is one root and one leaf. No path is longer than eight pages.
 //!
 //! Every change is committed by one word, so the array is right whenever a kernel stops, and there is
 //! nothing to write down before a kexec.

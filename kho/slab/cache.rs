@@ -4,8 +4,8 @@
 //!
 //! Each CPU allocates from a shard of its own, of its own NUMA node. When that has no free object it
 //! takes one over that has and that no other CPU allocates from, or else adds a page. An object is freed
-//! into the shard it came from, whoever frees it. Locks: the chain, which may sleep; then one shard,
-//! with interrupts off.
+//! into the shard it came from, whichever CPU frees it. Locks: the chain, which may sleep; then one
+//! shard, with interrupts off.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

@@ -288,9 +288,9 @@ impl Shard {
         Ok(rest == 0 && index.first_used(shape, place.slot, 0).is_none())
     }
 
-    /// Takes out the page of an entry, if no object of it is allocated. The owner keeps one, where it
-    /// is the only one with free objects: else, who allocates and frees one object by turns would get
-    /// and give back a page each time.
+    /// Takes out the page of an entry, if no object of it is allocated. The owning CPU keeps its
+    /// last page with free objects, so that alternating alloc and free of one object does not
+    /// allocate and free a page each time.
     pub(super) fn remove(&mut self, shape: &Shape, slot: usize) -> Option<PreservedPage> {
         let spare = self.owned;
         let index = self.index.as_mut()?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The shards of a cache by number, found without a lock: none ever moves or goes while the cache is
-//! there; and marks, of which shards anybody may take something, or put something into.
+//! Finds the shards of a cache by number without a lock: none moves or goes away while the cache
+//! exists. Keeps a bitmap of shards with free objects, and one of shards with free entries.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -31,7 +31,7 @@ struct Bucket {
     marks: [KVVec<AtomicU64>; 2],
 }
 
-/// All shards. Not an array: caches are moved before they have their place, over a stack of 16 KiB.
+/// All shards. Not an array, because a `Cache` is moved on the stack, of 16 KiB, while it is built.
 pub(super) struct Table {
     buckets: KVVec<SetOnce<Bucket>>,
     /// How many have each mark.

@@ -13,8 +13,8 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`ERANGE`] for keys wider than the format allows, [`ENOMEM`] when a node cannot be had; the
-    /// tree is then as it was.
+    /// [`ERANGE`] for keys wider than the format allows, [`ENOMEM`] when a node cannot be
+    /// allocated; the tree is then as it was.
     pub(crate) fn insert(&self, run: Run, store: &mut impl NodeStore) -> Result {
         let end = run.first.checked_add(run.len).ok_or(ERANGE)?;
         if end > 1 << KEY_BITS {

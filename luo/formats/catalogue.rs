@@ -2,7 +2,7 @@
 
 //! The catalogue's bytes: which formats a kernel reads and writes, as they stand in its image.
 //!
-//! Made when the kernel is built, from what the code registers, and found by whoever has the file:
+//! Made when the kernel is built, from what the code registers, and found by anyone with the file:
 //! the kernel that is to boot it, and tools. All numbers are little-endian.
 //!
 //! | at | bytes | |

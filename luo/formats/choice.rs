@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What may be written: whatever whoever boots next can read.
+//! Decides which formats may be written: those that the next kernel can read.
 
 use super::id::Id;
 use super::image::{Image, Reads};
 use super::own::Own;
 use crate::sys::alloc::Arc;
 
-/// Who boots next.
+/// Which kernel boots next.
 pub(crate) enum Target {
     /// Nobody knows: no image is loaded.
     Any,

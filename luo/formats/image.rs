@@ -17,7 +17,7 @@ use crate::sys::cmdline::unknown_is_mainline;
 use crate::sys::error::{Result, EPROTONOSUPPORT};
 use crate::sys::{log, LoadedImage};
 
-/// What is written whatever is preserved: who does not read it can be handed nothing.
+/// Formats that every handover contains. A kernel that lacks one of them cannot receive anything.
 const REQUIRED: [(&str, u32); 5] = [
     ("kho", 4),
     ("radix", 1),
@@ -180,9 +180,9 @@ impl Images {
         self.last = Some((key, image));
     }
 
-    /// Who boots next.
+    /// Which kernel boots next.
     pub(crate) fn target(&self, loaded: LoadedImage) -> Target {
-        // An address that was used again is the last one's.
+        // The address of a freed image may be reused, so the most recent entry wins.
         let known = self.last.iter().chain(&self.before);
         let known = known.into_iter().find(|(key, _)| *key == loaded.key);
         match known {

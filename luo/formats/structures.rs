@@ -23,9 +23,9 @@ pub(crate) fn in_use() -> impl Iterator<Item = Id> {
     used.filter_map(|(_, name, version)| Id::new(name, *version))
 }
 
-/// Looks whether whoever boots next reads them. Where not, they are lost, which is said. That is reason
-/// to refuse a live update (`refuse`), but none to refuse a mere change of kernels: it may be what the
-/// operator wants, who has no say in what drivers preserve.
+/// Checks that the next kernel reads the formats of all named structures. If it does not, their
+/// contents are lost: a live update (`refuse`) fails, a plain kexec only logs a warning, because
+/// drivers, not the operator, decide what they preserve.
 ///
 /// # Errors
 ///

@@ -94,7 +94,7 @@ impl Drop for Written {
     }
 }
 
-/// A catalogue in the making.
+/// A catalogue that is being built.
 struct Encoder<'a> {
     bytes: &'a mut [u8],
     len: usize,
@@ -157,7 +157,7 @@ pub(crate) enum Verdict {
     Readable,
     /// Readable, and this kernel has a newer version.
     Old,
-    /// This kernel has other versions. What was written in it stays where it is, out of use.
+    /// This kernel has other versions. What was written in it stays where it is, reserved.
     Unreadable,
     /// Nothing that is built in has to do with it; a module may.
     Unknown,
@@ -220,7 +220,7 @@ pub(crate) fn read(
         .flatten()
         .take(size)
         .try_for_each(|byte| bytes.push(byte, GFP_KERNEL));
-    // It stays where it is, out of use, as any subtree.
+    // It stays where it is, reserved, as any subtree.
     put_back(page);
     filled?;
     let catalogue = match Catalogue::parse(&bytes) {

@@ -217,7 +217,10 @@ static int pin_absent(struct file *file, pgoff_t index, pgoff_t end, struct foli
 		nr++;
 	}
 	unpin_folios(folios, pinned);
-	/* What was taken before bad memory is of no use; what was before a moved one is. */
+	/*
+	 * Poisoned memory fails the whole call. If a folio was only truncated or replaced, keep
+	 * those before it.
+	 */
 	if (err == -EHWPOISON) {
 		lu_memfd_unpin(into, nr);
 		return err;

@@ -303,7 +303,7 @@ int lu_memfd_publish(struct file *file, u64 pages)
 	int err;
 
 	err = shmem_inode_acct_blocks(file_inode(file), pages);
-	/* No room now is no reason never to try again. */
+	/* -ENOSPC is transient here: report -ENOMEM, after which retrieval can be retried. */
 	if (err)
 		return err == -ENOSPC ? -ENOMEM : err;
 	shmem_recalc_inode(file_inode(file), pages, 0);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arrays that can be had before the page allocator runs: they take frames of the machine, so that
-//! running out of scratch is seen, though their contents live in the test's own memory.
+//! Arrays that can be allocated before the page allocator runs: they take frames of the machine, so
+//! that running out of scratch is seen, though their contents live in the test's own memory.
 
 use core::ops::{Deref, DerefMut};
 

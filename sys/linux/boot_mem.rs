@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Arrays that can be had before any allocator but memblock runs.
+//! Arrays that can be allocated before any allocator but memblock runs.
 
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;

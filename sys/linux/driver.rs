@@ -87,7 +87,8 @@ pub(crate) struct Ops(NonNull<liveupdate_file_handler>, Versions);
 pub(crate) struct Versions {
     /// Makes what another one has preserved into what this one would have.
     pub(crate) convert: glue::lu_convert_fn,
-    /// An address that those have in common who keep the same of a file in memory.
+    /// Identifies handlers that keep the same in-memory state for a file; only they can convert
+    /// each other's records.
     pub(crate) family: usize,
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Spoilt LUO records, by the names that luo/corrupt.rs gives them: a fault costs what it must, is named, and life goes on.
+//! Damaged LUO records, by the names that luo/corrupt.rs gives them: a fault is named in the log,
+//! affects only what it was found in, and the machine continues.
 
 use super::Played;
 use crate::check::{self, Check};

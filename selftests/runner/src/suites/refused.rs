@@ -35,7 +35,8 @@ pub fn corrupt(lab: &Lab, name: &str, damage: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// The FDT is changed after its checksum was made: that is said, and costs no more than the change itself.
+/// The FDT is changed after its checksum was made: that is logged, and has no effect but that of
+/// the change itself.
 pub fn overwritten(lab: &Lab, name: &str) -> Result<Played> {
     let machine =
         Machine::new(name, "hostile", Debug, &[Ours, Ours]).word("lu.damage=wild-subtree");
