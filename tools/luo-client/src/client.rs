@@ -3,7 +3,7 @@
 
 use crate::id::Id;
 use crate::line::Lines;
-use crate::message::{decode, encode, Answer, Code, Problem, Request, MAX_ANSWER};
+use crate::message::{decode, encode, Answer, Code, Problem, Request, Wish, MAX_ANSWER};
 use crate::wire::{receive, send};
 use liveupdate_uapi::{FinishFailed, RetrievedSession, Session};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -109,7 +109,10 @@ impl Client {
     ///
     /// Another connection has the id, or the user may not.
     pub fn subscribe(&mut self, id: &Id) -> Result<bool, Failure> {
-        self.say(&Request::Subscribe { id: id.clone() })?;
+        self.say(&Request::Subscribe {
+            id: id.clone(),
+            wish: Wish::default(),
+        })?;
         match self.answer()? {
             (Answer::Subscribed { claimable, .. }, _) => Ok(claimable),
             (other, _) => Err(nonsense(&other)),
@@ -150,7 +153,10 @@ impl Client {
     ///
     /// There is one, and it cannot be had.
     pub fn claim(&mut self, id: &Id) -> Result<Option<RetrievedSession>, Failure> {
-        self.say(&Request::Claim { id: id.clone() })?;
+        self.say(&Request::Claim {
+            id: id.clone(),
+            unverified: false,
+        })?;
         match self.answer() {
             Ok((Answer::Claimed { .. }, Some(fd))) => Ok(Some(fd.into())),
             Ok((other, _)) => Err(nonsense(&other)),

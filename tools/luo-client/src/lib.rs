@@ -36,15 +36,17 @@ mod client;
 mod id;
 mod line;
 mod message;
+mod text;
 mod wire;
 
 pub use client::{Client, Event, Failure};
 pub use id::{BadId, Id};
 pub use line::{Lines, TooLong};
 pub use message::{
-    decode, encode, Answer, BadMessage, Code, Outcome, Part, Phase, Problem, Request, Service,
-    Status, MAX_ANSWER, MAX_REQUEST, VERSION,
+    decode, encode, Answer, BadMessage, Code, Driver, Files, Outcome, Part, Phase, Problem,
+    Request, Service, Status, Verdict, Wish, MAX_ANSWER, MAX_REQUEST, VERSION,
 };
+pub use text::plain;
 pub use wire::{receive, send, Received};
 
 /// Where luod listens.

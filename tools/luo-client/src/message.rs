@@ -21,6 +21,9 @@ pub enum Request {
     Subscribe {
         /// What I call myself.
         id: Id,
+        /// What luod has to know of me.
+        #[serde(flatten)]
+        wish: Wish,
     },
     /// No longer. Answered by [`Answer::Ok`].
     Unsubscribe {
@@ -32,6 +35,27 @@ pub enum Request {
         /// Whose session.
         id: Id,
     },
+    /// I stand still, and my last state is in the session too. Answered by [`Answer::Ok`].
+    Stopped {
+        /// Whose session.
+        id: Id,
+    },
+    /// Could I be preserved now? The answer to [`Answer::Check`]; it is not answered.
+    Can {
+        /// Who.
+        id: Id,
+        /// Whether it could.
+        able: bool,
+        /// Why not, for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+        /// What would be preserved.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<Files>,
+        /// For how long it would stand still before the kexec, as far as it knows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_ms: Option<u64>,
+    },
     /// With an id, from a client: I cannot, go on without me. Without, from who drives the update: it is called off.
     Abort {
         /// Whose part is called off; all, if there is none.
@@ -41,10 +65,19 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
     },
+    /// Root only: the update is called off, whoever drives it. Answered by [`Answer::Aborted`].
+    CallOff {
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
     /// Give me the session that has arrived for me. Answered by [`Answer::Claimed`], with the session.
     Claim {
         /// Whose session.
         id: Id,
+        /// Although nobody knows whether all is in: I can tell myself.
+        #[serde(default, skip_serializing_if = "is_false")]
+        unverified: bool,
     },
     /// I have all that was in it. Answered by [`Answer::Ok`].
     Finished {
@@ -66,12 +99,65 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// Root only: who is subscribed, and could they be preserved? Nobody is stopped. Answered by [`Answer::Checking`], one
+    /// [`Answer::Checked`] for each, and [`Answer::CheckDone`].
+    Check {
+        /// How long clients have to answer; five seconds, if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
+    },
+    /// Root only: those that run until now stand still. Answered by [`Answer::Stopping`], one [`Answer::ClientStopped`] for
+    /// each, and [`Answer::Stopped`].
+    Stop {
+        /// How long all of them have together; the configured time, if there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        deadline_ms: Option<u64>,
+    },
     /// Root only: note down what goes to the next kernel. Answered by [`Answer::Frozen`].
     Freeze {
         /// Do not call it off when I am gone: somebody else does the kexec.
         #[serde(default)]
         hold: bool,
     },
+}
+
+/// What a client wants luod to know when it subscribes. All of it may be left out: then it is as it was in the first luod.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Wish {
+    /// It must live through: an update that it cannot be part of is called off.
+    #[serde(skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// It preserves while it runs, and stands still only after [`Answer::Stop`].
+    #[serde(skip_serializing_if = "is_false")]
+    pub stops: bool,
+    /// It answers [`Answer::Check`].
+    #[serde(skip_serializing_if = "is_false")]
+    pub checks: bool,
+    /// When it is stopped: those with a smaller number are, before it is told to.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub order: i32,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+fn is_zero(number: &i32) -> bool {
+    *number == 0
+}
+
+/// Files of one kind that a client would preserve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Files {
+    /// What they are: "memfd", "eventfd".
+    pub kind: String,
+    /// How many.
+    #[serde(default)]
+    pub count: u64,
+    /// How large, together.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// What luod says.
@@ -95,6 +181,21 @@ pub enum Answer {
     /// Preserve now: the session comes with this line.
     StartPreservation {
         /// For which id.
+        id: Id,
+        /// How long there is time.
+        deadline_ms: u64,
+    },
+    /// All are prepared: stand still, put the last state into the session, and say [`Request::Stopped`]. Only to who
+    /// subscribed with `stops`.
+    Stop {
+        /// Which id.
+        id: Id,
+        /// How long there is time.
+        deadline_ms: u64,
+    },
+    /// Could you be preserved now? Answer with [`Request::Can`], and go on. Only to who subscribed with `checks`.
+    Check {
+        /// Which id.
         id: Id,
         /// How long there is time.
         deadline_ms: u64,
@@ -143,6 +244,64 @@ pub enum Answer {
         /// So many do not.
         left_out: u64,
     },
+    /// The clients are asked whether they could be preserved.
+    Checking {
+        /// So many are subscribed.
+        clients: u64,
+    },
+    /// What one of them says.
+    Checked {
+        /// Which.
+        id: Id,
+        /// Whose.
+        uid: u32,
+        /// How it has subscribed.
+        #[serde(flatten)]
+        wish: Wish,
+        /// What came of it.
+        verdict: Verdict,
+        /// Why, for people.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+        /// What it would preserve.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        files: Vec<Files>,
+        /// For how long it would stand still.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stop_ms: Option<u64>,
+    },
+    /// All have answered, or their time is over.
+    CheckDone {
+        /// So many can.
+        able: u64,
+        /// So many cannot.
+        unable: u64,
+        /// Of so many it is not known.
+        unknown: u64,
+    },
+    /// The clients that run are told to stand still.
+    Stopping {
+        /// So many.
+        clients: u64,
+    },
+    /// One of them stands still.
+    ClientStopped {
+        /// Which.
+        id: Id,
+        /// Whose.
+        uid: u32,
+        /// Since it was told to.
+        ms: u64,
+    },
+    /// All that go to the next kernel stand still.
+    Stopped {
+        /// So many of those that ran.
+        stopped: u64,
+        /// So many do not take part, in all.
+        left_out: u64,
+        /// Since the first one was told to.
+        ms: u64,
+    },
     /// All that goes to the next kernel is noted down; the kexec can come.
     Frozen {
         /// So many sessions.
@@ -171,6 +330,18 @@ pub enum Outcome {
     Ready,
     /// It does not.
     LeftOut,
+}
+
+/// Whether a client could be preserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It says that it could.
+    Able,
+    /// It says that it could not.
+    Unable,
+    /// It does not say.
+    Unknown,
 }
 
 /// An error, for programs and for people.
@@ -208,6 +379,9 @@ pub enum Code {
     Unclaimed,
     /// `/dev/liveupdate` cannot be used: absent, or somebody has it for too long.
     Device,
+    /// One that this client does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// How things are, as luod sees it.
@@ -215,12 +389,24 @@ pub enum Code {
 pub struct Status {
     /// What luod is doing.
     pub phase: Phase,
+    /// Who drives the update, if somebody does; only root is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<Driver>,
     /// Connections.
     pub connections: u64,
     /// Who is subscribed; only the asking user's, unless that is root.
     pub clients: Vec<Service>,
     /// What has arrived and is not finished; only the asking user's, unless that is root.
     pub arrived: Vec<Service>,
+}
+
+/// Who drives an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Driver {
+    /// The user.
+    pub uid: u32,
+    /// The process, as it was when it connected.
+    pub pid: u32,
 }
 
 /// What luod is doing.
@@ -235,10 +421,17 @@ pub enum Phase {
     Preparing,
     /// All have answered.
     Prepared,
+    /// Clients that run have been told to stand still.
+    Stopping,
+    /// All stand still.
+    Stopped,
     /// It is noting down what goes to the next kernel.
     Freezing,
     /// The kexec can come.
     Frozen,
+    /// One that this client does not know.
+    #[serde(other)]
+    Other,
 }
 
 impl fmt::Display for Phase {
@@ -248,8 +441,11 @@ impl fmt::Display for Phase {
             Self::Operating => "operating",
             Self::Preparing => "preparing",
             Self::Prepared => "prepared",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
             Self::Freezing => "freezing",
             Self::Frozen => "frozen",
+            Self::Other => "in a phase that this program does not know",
         })
     }
 }
@@ -263,6 +459,9 @@ pub struct Service {
     pub uid: u32,
     /// How it stands.
     pub part: Part,
+    /// How it has subscribed.
+    #[serde(flatten, default)]
+    pub wish: Wish,
 }
 
 /// How a client, or what has arrived for one, stands.
@@ -273,14 +472,23 @@ pub enum Part {
     Subscribed,
     /// Asked to preserve.
     Asked,
+    /// What it has is preserved, and it runs until it is told to stand still.
+    Prepared,
+    /// Told to stand still.
+    Stopping,
     /// Ready.
     Ready,
     /// The update goes on without it.
     LeftOut,
     /// Arrived; nobody has claimed it.
     Waiting,
+    /// Arrived; nobody knows whether all is in, as luod's record of it is lost.
+    Unverified,
     /// Claimed; its owner has not finished.
     Claimed,
+    /// One that this client does not know.
+    #[serde(other)]
+    Other,
 }
 
 impl fmt::Display for Part {
@@ -288,10 +496,14 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Subscribed => "subscribed",
             Self::Asked => "asked",
+            Self::Prepared => "prepared, and runs",
+            Self::Stopping => "told to stop",
             Self::Ready => "ready",
             Self::LeftOut => "left out",
             Self::Waiting => "waiting to be claimed",
+            Self::Unverified => "waiting, and not known to be whole",
             Self::Claimed => "claimed",
+            Self::Other => "in a state that this program does not know",
         })
     }
 }
@@ -369,11 +581,25 @@ mod tests {
 
     #[test]
     fn these_are_the_published_lines() {
-        let line = encode(&Request::Subscribe { id: id() });
+        let subscribe = |wish| String::from_utf8(encode(&Request::Subscribe { id: id(), wish }));
+        let line = subscribe(Wish::default()).expect("text");
+        let plain = "{\"version\":1,\"type\":\"SUBSCRIBE\",\"id\":\"cache\"}\n";
+        assert_eq!(line, plain);
+        let wish = Wish {
+            required: true,
+            stops: true,
+            checks: true,
+            order: -3,
+        };
+        let line = subscribe(wish).expect("text");
+        let all = "\"required\":true,\"stops\":true,\"checks\":true,\"order\":-3}\n";
+        assert!(line.ends_with(all), "{line}");
         assert_eq!(
-            line,
-            b"{\"version\":1,\"type\":\"SUBSCRIBE\",\"id\":\"cache\"}\n"
+            decode(line.as_bytes()),
+            Ok(Request::Subscribe { id: id(), wish })
         );
+        let odd = br#"{"type":"SUBSCRIBE","id":"cache","order":2147483648}"#;
+        assert!(decode::<Request>(odd).is_err());
         let line = encode(&Answer::StartPreservation {
             id: id(),
             deadline_ms: 5,
@@ -382,6 +608,16 @@ mod tests {
         assert!(text.contains("\"type\":\"START_PRESERVATION\""), "{text}");
         let old = br#"{"type":"READY","id":"cache","more":[1]}"#;
         assert_eq!(decode(old), Ok(Request::Ready { id: id() }));
+    }
+
+    #[test]
+    fn what_a_later_luod_says_is_no_nonsense() {
+        let line = br#"{"type":"ERROR","error":{"code":"too-new","message":"x"}}"#;
+        let answer = decode::<Answer>(line);
+        assert!(
+            matches!(&answer, Ok(Answer::Error { error, .. }) if error.code == Code::Other),
+            "{answer:?}"
+        );
     }
 
     #[test]

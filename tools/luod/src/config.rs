@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The configuration file: what can be set, and what values make sense.
 
-use crate::machine::{Rules, Unclaimed};
+use crate::machine::{MayRequire, Rules, Unclaimed};
 use anyhow::{ensure, Context, Result};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,12 @@ pub struct Config {
     pub subscriptions_per_user: usize,
     /// Seconds that clients have for preserving, if who drives the update says nothing else.
     pub deadline: u64,
+    /// Seconds that clients have for standing still, if who drives the update says nothing else.
+    pub stop_deadline: u64,
+    /// Whether an update is called off when a client does not take part, whatever its driver says.
+    pub strict: bool,
+    /// Whose services may say that they must live through.
+    pub may_require: MayRequire,
     /// Seconds that who drives an update has between two of its steps.
     pub driver_limit: u64,
     /// Seconds after which what has arrived counts as unclaimed.
@@ -45,6 +51,9 @@ impl Default for Config {
             subscriptions: 2048,
             subscriptions_per_user: 64,
             deadline: 30,
+            stop_deadline: 10,
+            strict: false,
+            may_require: MayRequire::Members,
             driver_limit: 300,
             claim_limit: 300,
             unclaimed: Unclaimed::Keep,
@@ -100,6 +109,7 @@ impl Config {
             100_000,
         )?;
         range("deadline", config.deadline, 1, 86_400)?;
+        range("stop_deadline", config.stop_deadline, 1, 3_600)?;
         range("driver_limit", config.driver_limit, 1, 86_400)?;
         range("claim_limit", config.claim_limit, 1, 86_400)?;
         range("busy_limit", config.busy_limit, 1, 3_600)?;
@@ -119,6 +129,9 @@ impl Config {
             subscriptions_per_user: self.subscriptions_per_user,
             ids_per_connection: 16,
             deadline: self.deadline * 1000,
+            stop_deadline: self.stop_deadline * 1000,
+            strict: self.strict,
+            may_require: self.may_require,
             driver_limit: self.driver_limit * 1000,
             claim_limit: self.claim_limit * 1000,
             unclaimed: self.unclaimed,
@@ -141,7 +154,7 @@ mod tests {
         assert_eq!(Config::parse(shipped).expect("ours"), Config::default());
         let all = shipped.replace("# ", "").replace("#", "# ");
         let said = all.lines().filter(|line| line.contains(" = ")).count();
-        assert!(said >= 11, "{said} settings are named");
+        assert!(said >= 14, "{said} settings are named");
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 use std::fmt;
 
+/// The name of luod's own session, which holds its record.
+pub const RECORD: &str = "luod-internal";
+
 /// Why something could not be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceError {
@@ -65,17 +68,33 @@ pub trait Device {
     fn preserve_record(&mut self, record: &[u8]) -> Result<Self::Session, DeviceError>;
 
     /// What the last kernel's luod preserved as its record; none if there was no luod. It is noted down, as by
-    /// [`Self::note`], before the kernel forgets it.
+    /// [`Self::note`], before the kernel forgets it; if it cannot be, its session stays open.
     ///
     /// # Errors
     ///
     /// There may be one.
     fn retrieve_record(&mut self) -> Result<Option<Vec<u8>>, DeviceError>;
 
-    /// Names of all sessions that have arrived and that nobody has finished, if the kernel tells.
-    fn arrived(&mut self) -> Option<Vec<String>>;
+    /// Takes a record that the service manager kept, under this name, as [`Self::retrieve_record`] does. It leaves the store
+    /// when it is noted down.
+    fn adopt_record(&mut self, name: &str, session: Self::Session);
 
-    /// Notes down a record where a luod after this one finds it, and the next kernel does not.
+    /// Sessions that the kernel lists, and whether each has arrived; finished ones are left out. None if the kernel does not
+    /// tell. A session may be missed when others come and go meanwhile.
+    fn sides(&mut self) -> Option<Vec<(bool, String)>>;
+
+    /// Names of sessions that have arrived and that nobody has finished, as [`Self::sides`] has them.
+    fn arrived(&mut self) -> Option<Vec<String>> {
+        let arrived = self.sides()?.into_iter();
+        Some(
+            arrived
+                .filter_map(|(arrived, name)| arrived.then_some(name))
+                .collect(),
+        )
+    }
+
+    /// Notes down a record where a luod after this one finds it, and the next kernel does not. What stood there before stays if
+    /// it cannot be written.
     fn note(&mut self, record: &[u8]);
 
     /// What was noted down last since this kernel booted.

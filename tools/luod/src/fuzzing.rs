@@ -2,7 +2,9 @@
 //! Any bytes as what three clients say: lines are cut, read and obeyed, and the bounds hold. For fuzzers, and a test of its own.
 
 use crate::device::DeviceError;
-use crate::machine::{Arrivals, Conn, Done, Machine, Op, Output, Peer, Rules, Unclaimed};
+use crate::kept::Boot;
+use crate::machine::{Arrivals, Conn, Done, Machine, Op, Output};
+use crate::machine::{MayRequire, Peer, Rules, Unclaimed};
 use luo_client::{decode, encode, Lines, Request, MAX_ANSWER, MAX_REQUEST};
 use std::rc::Rc;
 
@@ -11,6 +13,9 @@ const RULES: Rules = Rules {
     subscriptions_per_user: 3,
     ids_per_connection: 3,
     deadline: 50,
+    stop_deadline: 40,
+    strict: false,
+    may_require: MayRequire::Members,
     driver_limit: 100,
     claim_limit: 80,
     unclaimed: Unclaimed::Finish,
@@ -69,7 +74,7 @@ impl Play {
         let done = match op {
             Op::Boot => Done::Boot(Ok(Arrivals {
                 sessions: Vec::new(),
-                known: self.mood & 1 == 0,
+                trouble: (self.mood & 1 != 0).then(|| "lost".to_owned()),
             })),
             Op::Create(key, epoch) => Done::Create(key, epoch, made),
             Op::Retrieve(key) => Done::Retrieve(key, made),
@@ -83,7 +88,7 @@ impl Play {
 /// Plays the bytes: a byte that says who speaks and how much, and so many bytes.
 pub fn lines(data: &[u8]) {
     let mut play = Play {
-        machine: Machine::new(RULES, 0),
+        machine: Machine::new(RULES, Boot::new("1"), 0),
         made: 0,
         sessions: Vec::new(),
         mood: data.len().to_le_bytes()[0] ^ 0x35,
@@ -110,6 +115,7 @@ pub fn lines(data: &[u8]) {
             let conn = Conn(play.made);
             let peer = Peer {
                 uid: *uid,
+                pid: 1,
                 member: true,
             };
             play.machine.connected(conn, peer);
@@ -155,6 +161,9 @@ mod tests {
             "\"id\":\"\\u0061\"",
             "\"id\":\"/\"",
             "\"x\":1",
+            "\"id\":\"a\",\"stops\":true,\"checks\":true,\"order\":1",
+            "\"id\":\"b\",\"stops\":true,\"required\":true",
+            "\"id\":\"b\",\"able\":true,\"unverified\":true",
         ]);
         let kind = prop::sample::select(vec![
             "SUBSCRIBE",
@@ -165,6 +174,11 @@ mod tests {
             "FINISHED",
             "STATUS",
             "PREPARE",
+            "CHECK",
+            "CAN",
+            "STOP",
+            "STOPPED",
+            "CALL_OFF",
             "FREEZE",
             "NONE",
         ]);

@@ -2,8 +2,11 @@
 //! The real device: `/dev/liveupdate`, sysfs, and a file in /run.
 
 use crate::catalogue::MAX_BYTES;
-use crate::device::{Device, DeviceError};
+use crate::device::{Device, DeviceError, RECORD};
+use crate::kept::{Boot, Kept};
+use crate::note::{read_note, write_note};
 use crate::store;
+use liveupdate_uapi::raw;
 use liveupdate_uapi::{CreateSessionError, Device as LiveUpdate, OpenError, RetrieveSessionError};
 use rustix::fs::{fcntl_add_seals, memfd_create, MemfdFlags, SealFlags};
 use std::fs::{self, File};
@@ -13,8 +16,6 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tracing::warn;
 
-/// luod's own session.
-const RECORD: &str = "luod-internal";
 /// The token of the record in it.
 const TOKEN: u64 = 0;
 const SESSIONS: &str = "/sys/kernel/liveupdate/sessions";
@@ -25,15 +26,78 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub struct Kernel {
     /// What has arrived and is not finished, after the number of this boot.
     note: PathBuf,
+    boot: Boot,
+    /// The previous kernel's record, while it stands nowhere else.
+    unnoted: Option<Unnoted>,
+}
+
+#[derive(Debug)]
+struct Unnoted {
+    record: Vec<u8>,
+    /// Its name in the service manager's store.
+    name: String,
+    session: Rc<OwnedFd>,
+}
+
+/// Which boot this is.
+pub fn this_boot() -> Boot {
+    Boot::new(&fs::read_to_string(BOOT_ID).unwrap_or_default())
 }
 
 impl Kernel {
     /// With the folder that luod's files go to.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(folder: &Path, boot: Boot) -> Self {
         Self {
             note: folder.join("record"),
+            boot,
+            unnoted: None,
         }
     }
+
+    /// Reads a record, and notes it down. Its session is finished when that is done, and not before.
+    fn take_record(&mut self, name: String, session: Rc<OwnedFd>) -> Result<Vec<u8>, DeviceError> {
+        let fd = raw::retrieve_fd(&session, TOKEN).map_err(std::io::Error::from);
+        let record = fd.and_then(content);
+        let read = record.as_ref().ok().cloned();
+        let record = record.map_err(|error| {
+            warn!("the record that arrived cannot be read: {error}");
+            DeviceError::Damaged
+        });
+        self.unnoted = Some(Unnoted {
+            record: read.unwrap_or_default(),
+            name,
+            session,
+        });
+        match &record {
+            Ok(record) => self.note(record),
+            Err(_) => self.finish_record(),
+        }
+        if self.unnoted.is_some() {
+            warn!("the session of the record stays open, as nothing else has what it says");
+        }
+        record
+    }
+
+    /// The record stands elsewhere, or cannot be read: its session is of no use any more.
+    fn finish_record(&mut self) {
+        let Some(Unnoted { name, session, .. }) = self.unnoted.take() else {
+            return;
+        };
+        if let Err(error) = raw::finish(&session) {
+            warn!("the session of the record: {error}");
+        }
+        store::remove(&name);
+    }
+}
+
+/// A line of the kernel's list: whether it has arrived, and the name, unless it is finished.
+fn listed(line: &str) -> Option<(bool, String)> {
+    // SIDE STATE FILES RETRIEVED BYTES NAME
+    let mut fields = line.splitn(6, ' ');
+    let side = fields.next()?;
+    let state = fields.next()?;
+    let name = fields.nth(3)?;
+    (state != "finished").then(|| (side == "incoming", name.to_owned()))
 }
 
 impl From<OpenError> for DeviceError {
@@ -117,52 +181,36 @@ impl Device for Kernel {
             Err(RetrieveSessionError::Unknown) => return Ok(None),
             other => other?,
         };
-        let record = session.retrieve(TOKEN).map_err(other);
-        let record = record.and_then(|fd| content(fd).map_err(other));
-        match &record {
-            Ok(record) => self.note(record),
-            Err(error) => warn!("the record that arrived is lost: {error}"),
-        }
-        if let Err(error) = session.finish() {
-            warn!("the session of the record: {error}");
-        }
-        record.map(Some).map_err(|_| DeviceError::Damaged)
+        let name = Kept::OldRecord.name(&self.boot);
+        let session: Rc<OwnedFd> = Rc::new(session.into());
+        // Until it is noted down, the store is the only place that outlives this process.
+        store::put(&name, &session);
+        self.take_record(name, session).map(Some)
     }
 
-    fn arrived(&mut self) -> Option<Vec<String>> {
+    fn adopt_record(&mut self, name: &str, session: Self::Session) {
+        if let Err(error) = self.take_record(name.to_owned(), session) {
+            warn!("the record that the service manager kept is lost: {error}");
+        }
+    }
+
+    fn sides(&mut self) -> Option<Vec<(bool, String)>> {
         let text = fs::read_to_string(SESSIONS).ok()?;
-        let waits = |line: &str| {
-            // SIDE STATE FILES RETRIEVED BYTES NAME
-            let mut fields = line.splitn(6, ' ');
-            let side = fields.next()?;
-            let state = fields.next()?;
-            let name = fields.nth(3)?;
-            (side == "incoming" && state != "finished").then(|| name.to_owned())
-        };
-        Some(text.lines().filter_map(waits).collect())
+        Some(text.lines().filter_map(listed).collect())
     }
 
     fn note(&mut self, record: &[u8]) {
-        let write = || {
-            let mut text = fs::read(BOOT_ID)?;
-            text.extend_from_slice(record);
-            let fresh = self.note.with_extension("new");
-            fs::write(&fresh, text)?;
-            fs::rename(&fresh, &self.note)
-        };
-        if let Err(error) = write() {
-            warn!("cannot write {}: {error}", self.note.display());
+        match write_note(&self.note, &self.boot, record) {
+            Ok(()) => self.finish_record(),
+            Err(error) => warn!("cannot write {}: {error}", self.note.display()),
         }
     }
 
     fn noted(&mut self) -> Option<Vec<u8>> {
-        let boot = fs::read(BOOT_ID).ok()?;
-        let file = File::open(&self.note).ok()?;
-        let mut text = Vec::new();
-        file.take(2 * MAX_BYTES as u64)
-            .read_to_end(&mut text)
-            .ok()?;
-        text.strip_prefix(boot.as_slice()).map(<[u8]>::to_vec)
+        if let Some(Unnoted { record, .. }) = &self.unnoted {
+            return Some(record.clone());
+        }
+        read_note(&self.note, &self.boot)
     }
 
     fn store(&mut self, name: &str, session: &Self::Session) {

@@ -13,8 +13,12 @@ mod connection;
 pub mod device;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod inherit;
+pub mod kept;
 pub mod kernel;
+mod loglimit;
 pub mod machine;
+mod note;
 pub mod peer;
 pub mod perform;
 pub mod server;

@@ -6,20 +6,28 @@
 //! kexec gives up what is preserved in it, and after it finishes it. So what this machine does not hold is undone.
 
 mod arrivals;
+mod check;
+mod end;
+mod stop;
 mod update;
 
 use crate::catalogue::{Catalogue, Entry};
 use crate::device::DeviceError;
-use luo_client::{owner_of, session_name, Answer, Code, Id, Part, Phase, Problem, Request};
-use luo_client::{Service, Status};
+use crate::inherit::Inherited;
+use crate::kept::{Boot, Kept};
+use luo_client::{owner_of, plain, session_name, Answer, Code, Driver, Id, Phase, Problem};
+use luo_client::{Request, Service, Status, Wish};
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use arrivals::Arrivals;
-use arrivals::{Arrived, Arrivedness};
+use arrivals::Arrived;
+pub use arrivals::{Arrivals, Verdict};
+use check::Check;
 use update::{Share, Stage, Sub};
 
 /// No list of a status is longer, so that it stays one line.
 const MAX_LISTED: usize = 4_000;
+/// No reason that somebody gives is longer in what luod says and logs.
+const MAX_REASON: usize = 200;
 
 /// Milliseconds since some moment, the same one all the time.
 pub type Millis = u64;
@@ -33,6 +41,8 @@ pub struct Conn(pub u64);
 pub struct Peer {
     /// The user.
     pub uid: u32,
+    /// The process, for people: its number may be another's by now.
+    pub pid: u32,
     /// Root, or of the group that may subscribe.
     pub member: bool,
 }
@@ -68,6 +78,16 @@ pub enum Unclaimed {
     Finish,
 }
 
+/// Who may call an update off by not being able to take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MayRequire {
+    /// All that may subscribe.
+    Members,
+    /// Root's services.
+    Root,
+}
+
 /// What the machine goes by; checked when the configuration is read.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -79,6 +99,12 @@ pub struct Rules {
     pub ids_per_connection: usize,
     /// What a client has for preserving.
     pub deadline: Millis,
+    /// What all clients have together for standing still, and then who drives the update until the record is made.
+    pub stop_deadline: Millis,
+    /// An update is called off when a client does not take part, whatever its driver says.
+    pub strict: bool,
+    /// Whose word it is that a client must live through.
+    pub may_require: MayRequire,
     /// What who drives an update has between two of its steps, and to come back after luod was restarted.
     pub driver_limit: Millis,
     /// After this, what has arrived counts as unclaimed.
@@ -116,7 +142,14 @@ pub enum Output<S> {
     /// Note down what has arrived and is not finished.
     Note(Catalogue),
     /// Tell the operator.
-    Log(Level, String),
+    Log {
+        /// How loud.
+        level: Level,
+        /// Which user has caused it, if one has: nobody can have a log filled.
+        by: Option<u32>,
+        /// What: one line, in which nothing forges another.
+        text: String,
+    },
 }
 
 /// How loud to tell.
@@ -158,14 +191,13 @@ pub enum Done<S> {
     Freeze(u64, Result<S, DeviceError>),
 }
 
-/// Under which name luod's own record is in the service manager's store.
-const STORED_RECORD: &str = "internal";
-/// The same, when the update is not to be called off with its driver's end.
-const STORED_RECORD_HELD: &str = "internal-held";
-/// What names of sessions to the next kernel begin with there.
-const STORED_OUT: &str = "out/";
-/// And those of sessions from the previous one.
-const STORED_IN: &str = "in/";
+/// luod's own record for the next kernel.
+struct Record<S> {
+    #[expect(dead_code, reason = "it is open as long as this is there")]
+    session: S,
+    /// Its name in the service manager's store.
+    stored: String,
+}
 
 struct Connection {
     peer: Peer,
@@ -177,6 +209,7 @@ struct Connection {
 /// All that luod knows.
 pub struct Machine<S> {
     rules: Rules,
+    boot: Boot,
     connections: BTreeMap<Conn, Connection>,
     /// Who takes part in updates. Those without a connection are preserved already.
     subs: BTreeMap<Key, Sub<S>>,
@@ -187,13 +220,17 @@ pub struct Machine<S> {
     creating: BTreeSet<Key>,
     /// Who does not take part in this update.
     left_out: BTreeSet<Key>,
+    /// The update that is under way is called off if one does not take part.
+    strict: bool,
+    /// Somebody wants to know who could take part.
+    check: Option<Check>,
     /// When what is preserved without an update under way is given up: luod was restarted in the middle of one.
     orphans_until: Option<Millis>,
     arrived: BTreeMap<Key, Arrived<S>>,
-    /// Whether `arrived` is all that can have arrived.
+    /// Whether luod's record says all that has arrived.
     arrivals_known: bool,
-    /// Claims from before what has arrived was known.
-    early: Vec<(Conn, Id)>,
+    /// Claims from before what has arrived was known, and whether they are for what may not be whole.
+    early: Vec<(Conn, Id, bool)>,
     boot_again: Option<Millis>,
     /// Not later than the first of all times at which something is to be done.
     wake: Option<Millis>,
@@ -205,15 +242,18 @@ pub struct Machine<S> {
 
 impl<S: Clone> Machine<S> {
     /// A machine that begins by looking at what has arrived.
-    pub fn new(rules: Rules, now: Millis) -> Self {
+    pub fn new(rules: Rules, boot: Boot, now: Millis) -> Self {
         Self {
             rules,
+            boot,
             connections: BTreeMap::new(),
             subs: BTreeMap::new(),
             stage: Stage::Starting { held: None },
             epoch: 0,
             creating: BTreeSet::new(),
             left_out: BTreeSet::new(),
+            strict: false,
+            check: None,
             orphans_until: None,
             arrived: BTreeMap::new(),
             arrivals_known: false,
@@ -227,29 +267,44 @@ impl<S: Clone> Machine<S> {
     }
 
     /// Takes over what the service manager kept for a luod that is gone. To be called before anything else.
-    pub fn restore(&mut self, stored: Vec<(String, S)>) {
+    pub fn restore(&mut self, inherited: Vec<Inherited<S>>) {
         self.wake_at(self.now);
-        for (name, session) in stored {
-            let key = |prefix| Key::of_session(name.strip_prefix(prefix)?);
-            if name == STORED_RECORD_HELD {
-                self.stage = Stage::Starting {
-                    held: Some(session),
-                };
-            } else if let Some(key) = key(STORED_OUT) {
-                self.log(Level::Info, format!("{} was ready before", key.session()));
-                self.orphans_until = Some(self.now.saturating_add(self.rules.driver_limit));
-                let share = Share::Ready(session);
-                self.subs.insert(key, Sub { conn: None, share });
-            } else if let Some(key) = key(STORED_IN) {
-                self.log(Level::Info, format!("{} was claimed before", key.session()));
-                let arrived = Arrived {
-                    state: Arrivedness::Held { session, by: None },
-                    until: Some(self.now.saturating_add(self.rules.claim_limit)),
-                };
-                self.arrived.insert(key, arrived);
-            } else {
+        for Inherited {
+            name,
+            kept,
+            here,
+            session,
+        } in inherited
+        {
+            match kept {
+                // The service manager has brought it through the update: it is no longer what it was, it has arrived.
+                Some(Kept::Outgoing(key) | Kept::Incoming { key, .. }) if !here => {
+                    self.inherit_arrived(key, name, session, None);
+                }
+                Some(Kept::Incoming { key, whole }) => {
+                    let text = format!("{} was claimed before", key.session());
+                    self.log(Level::Info, text);
+                    self.inherit_arrived(key, name, session, Some(whole));
+                }
+                Some(Kept::Outgoing(key)) => {
+                    self.log(Level::Info, format!("{} was ready before", key.session()));
+                    self.orphans_until = Some(self.now.saturating_add(self.rules.driver_limit));
+                    let (conn, wish) = (None, Wish::default());
+                    let share = Share::Ready {
+                        session,
+                        stored: name,
+                    };
+                    self.subs.insert(key, Sub { conn, wish, share });
+                }
+                Some(Kept::Record { held: true }) if here => {
+                    let record = Record {
+                        session,
+                        stored: name,
+                    };
+                    self.stage = Stage::Starting { held: Some(record) };
+                }
                 // The record of an update that was not finished is made anew by the next one.
-                self.out.push(Output::Unstore { name });
+                _ => self.out.push(Output::Unstore { name }),
             }
         }
     }
@@ -279,6 +334,7 @@ impl<S: Clone> Machine<S> {
             self.leave(&Key { uid, id }, "its connection is gone");
         }
         self.unclaim(conn, connection.peer.uid, connection.claims);
+        self.checker_gone(conn);
         self.driver_gone(conn);
     }
 
@@ -288,16 +344,22 @@ impl<S: Clone> Machine<S> {
             return;
         };
         let id = match &request {
-            Request::Subscribe { id }
+            Request::Subscribe { id, .. }
             | Request::Unsubscribe { id }
             | Request::Ready { id }
-            | Request::Claim { id }
+            | Request::Stopped { id }
+            | Request::Can { id, .. }
+            | Request::Claim { id, .. }
             | Request::Finished { id } => Some(id.clone()),
             Request::Abort { id, .. } => id.clone(),
             _ => None,
         };
         let root_only = match &request {
-            Request::Prepare { .. } | Request::Freeze { .. } => true,
+            Request::Check { .. }
+            | Request::Prepare { .. }
+            | Request::Stop { .. }
+            | Request::Freeze { .. }
+            | Request::CallOff { .. } => true,
             Request::Abort { id, .. } => id.is_none(),
             _ => false,
         };
@@ -310,18 +372,24 @@ impl<S: Clone> Machine<S> {
             Err(problem(Code::NotPermitted, text))
         } else {
             match request {
-                Request::Subscribe { id } => self.subscribe(conn, key(id)),
+                Request::Subscribe { id, wish } => self.subscribe(conn, key(id), wish),
                 Request::Unsubscribe { id } => self.unsubscribe(conn, key(id)),
                 Request::Ready { id } => self.ready(conn, key(id)),
+                Request::Stopped { id } => self.stopped(conn, key(id)),
+                Request::Can {
+                    id,
+                    able,
+                    reason,
+                    files,
+                    stop_ms,
+                } => self.can(conn, key(id), able, &reason, files, stop_ms),
                 Request::Abort {
                     id: Some(id),
                     reason,
                 } => self.decline(conn, key(id), &reason),
-                Request::Abort { id: None, reason } => {
-                    self.call_off_for(conn, &reason);
-                    Ok(())
-                }
-                Request::Claim { id } => self.claim(conn, key(id)),
+                Request::Abort { id: None, reason } => self.call_off_for(conn, &reason, false),
+                Request::CallOff { reason } => self.call_off_for(conn, &reason, true),
+                Request::Claim { id, unverified } => self.claim(conn, key(id), unverified),
                 Request::Finished { id } => self.finished(conn, key(id)),
                 Request::Status => {
                     let status = self.status(peer);
@@ -333,6 +401,8 @@ impl<S: Clone> Machine<S> {
                     strict,
                     force,
                 } => self.prepare(conn, deadline_ms, strict, force),
+                Request::Check { deadline_ms } => self.check(conn, deadline_ms),
+                Request::Stop { deadline_ms } => self.stop_all(conn, deadline_ms),
                 Request::Freeze { hold } => self.freeze(conn, hold),
             }
         };
@@ -359,9 +429,14 @@ impl<S: Clone> Machine<S> {
             return;
         }
         self.tick_update();
+        self.tick_check();
         self.tick_arrivals();
         let update = self.next_update_tick();
-        let all = update.into_iter().chain(self.next_arrivals_tick());
+        let check = self.check.as_ref().map(|check| check.until);
+        let all = update
+            .into_iter()
+            .chain(check)
+            .chain(self.next_arrivals_tick());
         self.wake = all.min();
     }
 
@@ -389,34 +464,30 @@ impl<S: Clone> Machine<S> {
     /// How things are, as far as it is this user's business.
     pub fn status(&self, peer: Peer) -> Status {
         let visible = |key: &Key| peer.uid == 0 || key.uid == peer.uid;
-        let service = |key: &Key, part| Service {
+        let service = |key: &Key, part, wish| Service {
             id: key.id.clone(),
             uid: key.uid,
             part,
+            wish,
         };
         let clients = self.subs.iter().filter(|(key, _)| visible(key));
         let arrived = self.arrived.iter().filter(|(key, _)| visible(key));
+        let driver = self.driver().and_then(|conn| self.connections.get(&conn));
+        let driver = driver.filter(|_| peer.uid == 0);
         Status {
             phase: self.phase(),
+            driver: driver.map(|known| Driver {
+                uid: known.peer.uid,
+                pid: known.peer.pid,
+            }),
             connections: self.connections.len() as u64,
             clients: clients
                 .take(MAX_LISTED)
-                .map(|(key, sub)| service(key, sub.share.part()))
+                .map(|(key, sub)| service(key, sub.share.part(), sub.wish))
                 .collect(),
             arrived: arrived
                 .take(MAX_LISTED)
-                .map(|(key, arrived)| {
-                    let waiting = matches!(
-                        arrived.state,
-                        Arrivedness::Waiting | Arrivedness::Discarding
-                    );
-                    let part = if waiting {
-                        Part::Waiting
-                    } else {
-                        Part::Claimed
-                    };
-                    service(key, part)
-                })
+                .map(|(key, arrived)| service(key, arrived.part(), Wish::default()))
                 .collect(),
         }
     }
@@ -440,7 +511,18 @@ impl<S: Clone> Machine<S> {
     }
 
     fn log(&mut self, level: Level, text: String) {
-        self.out.push(Output::Log(level, text));
+        self.out.push(Output::Log {
+            level,
+            by: None,
+            text,
+        });
+    }
+
+    /// Tells the operator what a user's service has done.
+    fn log_of(&mut self, key: &Key, level: Level, text: &str) {
+        let text = format!("{} {text}", key.session());
+        let by = Some(key.uid);
+        self.out.push(Output::Log { level, by, text });
     }
 }
 

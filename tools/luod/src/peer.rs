@@ -19,7 +19,8 @@ pub fn peer(socket: impl AsFd, group: Option<u32>) -> io::Result<Peer> {
             None => false,
             Some(group) => credentials.gid.as_raw() == group || groups(&socket)?.contains(&group),
         };
-    Ok(Peer { uid, member })
+    let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).unwrap_or(0);
+    Ok(Peer { uid, pid, member })
 }
 
 /// SO_PEERGROUPS, which rustix does not have.
@@ -84,6 +85,7 @@ mod tests {
             peer,
             Peer {
                 uid: me,
+                pid: std::process::id(),
                 member: true
             }
         );

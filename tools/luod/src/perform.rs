@@ -3,7 +3,7 @@
 
 use crate::catalogue::{Catalogue, Entry};
 use crate::device::{Device, DeviceError};
-use crate::machine::{Arrivals, Done, Key, Op};
+use crate::machine::{Arrivals, Done, Key, Op, Verdict};
 use std::collections::BTreeMap;
 
 /// Does it. That the device is busy is a result like others; the caller may try again.
@@ -45,38 +45,43 @@ pub fn may_pass<S>(done: &Done<S>) -> bool {
     error == Some(&DeviceError::Busy)
 }
 
-/// What has arrived: by the record that was handed over, else by what a luod before this one noted down, else by what the kernel
-/// lists.
+/// What has arrived: by the record that was handed over, else by what a luod before this one noted down. The kernel's list adds to
+/// that, and takes nothing away: a session may be missing there that has arrived. Without a record nobody knows whether a session is
+/// whole.
 fn boot<D: Device>(device: &mut D) -> Result<Arrivals, DeviceError> {
-    let record = match device.retrieve_record() {
-        // It may have been there, but cannot be had: names are as good.
-        Err(DeviceError::Damaged | DeviceError::Taken) => None,
-        other => other?,
+    let (record, mut trouble) = match device.retrieve_record() {
+        Ok(record) => (record, "there is no record of luod's".to_owned()),
+        Err(DeviceError::Damaged) => (None, "luod's record has arrived damaged".to_owned()),
+        Err(DeviceError::Taken) => (None, "somebody else has taken luod's record".to_owned()),
+        Err(other) => return Err(other),
     };
     let record = record.or_else(|| device.noted());
-    let catalogue = record.map(|bytes| Catalogue::from_bytes(&bytes));
-    let listed = device.arrived();
-    let names = listed.iter().flatten();
-    let mut named: BTreeMap<Key, bool> = names
-        .filter_map(|name| Some((Key::of_session(name)?, true)))
-        .collect();
-    let Some(Ok(catalogue)) = catalogue else {
+    let catalogue = record.and_then(|bytes| match Catalogue::from_bytes(&bytes) {
+        Ok(catalogue) => Some(catalogue),
+        Err(error) => {
+            trouble = error.to_string();
+            None
+        }
+    });
+    let listed = device.arrived().unwrap_or_default();
+    let listed = listed.iter().filter_map(|name| Key::of_session(name));
+    let Some(catalogue) = catalogue else {
         return Ok(Arrivals {
-            known: listed.is_some(),
-            sessions: named.into_iter().collect(),
+            sessions: listed.map(|key| (key, Verdict::Unverified)).collect(),
+            trouble: Some(trouble),
         });
     };
     // What is not in the record is of somebody who was not part of the update, and held on to a session.
-    named.values_mut().for_each(|complete| *complete = false);
+    let mut sessions: BTreeMap<Key, Verdict> = listed.map(|key| (key, Verdict::Partial)).collect();
     for Entry { uid, id, complete } in catalogue.sessions {
-        let key = Key { uid, id };
-        // A note may be older than the end of a session; the kernel knows.
-        if listed.is_none() || named.contains_key(&key) {
-            named.insert(key, complete);
-        }
+        let verdict = match complete {
+            true => Verdict::Whole,
+            false => Verdict::Partial,
+        };
+        sessions.insert(Key { uid, id }, verdict);
     }
     Ok(Arrivals {
-        sessions: named.into_iter().collect(),
-        known: true,
+        sessions: sessions.into_iter().collect(),
+        trouble: None,
     })
 }

@@ -4,6 +4,9 @@
 use crate::config::Config;
 use crate::connection::{Connection, End};
 use crate::device::Device;
+use crate::inherit::inherit;
+use crate::kept::Boot;
+use crate::loglimit::{LogLimit, Rate};
 use crate::machine::{Conn, Level, Machine, Op, Output, Peer};
 use crate::peer::{group_number, peer};
 use crate::perform::{may_pass, perform};
@@ -27,6 +30,17 @@ const TURN: usize = 64;
 /// How long to wait before a device that is busy is tried again, and before more connections are accepted when no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Lines that a user's connections can have written by ending badly.
+const BAD_ENDS: Rate = Rate {
+    burst: 20,
+    every_ms: 2_000,
+};
+/// Lines that a user's services can have written by what they do.
+const DEEDS: Rate = Rate {
+    burst: 400,
+    every_ms: 200,
+};
+
 /// luod at work.
 pub struct Server<D: Device> {
     device: D,
@@ -47,6 +61,8 @@ pub struct Server<D: Device> {
     device_again: Option<Instant>,
     accept_again: Option<Instant>,
     epoch: Instant,
+    bad_ends: LogLimit,
+    deeds: LogLimit,
 }
 
 impl<D: Device> Server<D>
@@ -59,8 +75,9 @@ where
     ///
     /// The sockets cannot be watched.
     pub fn new(
-        device: D,
+        mut device: D,
         config: Config,
+        boot: Boot,
         listener: UnixListener,
         stop: UnixStream,
         stored: Vec<(String, D::Session)>,
@@ -70,8 +87,9 @@ where
         let data = epoll::EventData::new_u64;
         epoll::add(&epoll, &listener, data(LISTENER), epoll::EventFlags::IN)?;
         epoll::add(&epoll, &stop, data(STOP), epoll::EventFlags::IN)?;
-        let mut machine = Machine::new(config.rules(), 0);
-        machine.restore(stored);
+        let inherited = inherit(&mut device, &boot, stored);
+        let mut machine = Machine::new(config.rules(), boot, 0);
+        machine.restore(inherited);
         let group = group_number(&config.group);
         if group.is_none() {
             warn!("there is no group {}: only root may use luod", config.group);
@@ -92,6 +110,8 @@ where
             device_again: None,
             accept_again: None,
             epoch: Instant::now(),
+            bad_ends: LogLimit::new(BAD_ENDS),
+            deeds: LogLimit::new(DEEDS),
         })
     }
 
@@ -273,10 +293,13 @@ where
                 };
                 let _ = epoll::delete(&self.epoll, &connection);
                 if let End::Bad(problem) = end {
-                    info!(
-                        "a connection of user {} ends: {}",
-                        peer.uid, problem.message
-                    );
+                    let now = self.now();
+                    if let Some(dropped) = self.bad_ends.allow(peer.uid, now) {
+                        let (uid, pid) = (peer.uid, peer.pid);
+                        let text = &problem.message;
+                        info!("a connection of user {uid}, process {pid}, ends: {text}");
+                        unsaid(uid, dropped);
+                    }
                     say_last(&connection, problem);
                 }
                 self.machine.closed(Conn(token));
@@ -296,8 +319,18 @@ where
             Output::Store { name, session } => self.device.store(&name, &session),
             Output::Unstore { name } => self.device.unstore(&name),
             Output::Note(catalogue) => self.device.note(&catalogue.to_bytes()),
-            Output::Log(Level::Info, text) => info!("{text}"),
-            Output::Log(Level::Warning, text) => warn!("{text}"),
+            Output::Log { level, by, text } => {
+                if let Some(uid) = by {
+                    let Some(dropped) = self.deeds.allow(uid, self.now()) else {
+                        return;
+                    };
+                    unsaid(uid, dropped);
+                }
+                match level {
+                    Level::Info => info!("{text}"),
+                    Level::Warning => warn!("{text}"),
+                }
+            }
         }
     }
 
@@ -358,4 +391,11 @@ where
 /// Says why a connection ends, if the socket takes it.
 fn say_last(socket: impl AsFd, error: Problem) {
     let _ = send(socket, &encode(&Answer::Error { error, id: None }), None);
+}
+
+/// Says that some lines of a user are not in the log.
+fn unsaid(uid: u32, dropped: u64) {
+    if dropped > 0 {
+        warn!("{dropped} lines that user {uid} has caused were left out");
+    }
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Any order of clients, deaths, restarts, and updates, against a kernel of a few lines: what was ready is in the next kernel as it
+//! Any order of clients, drivers, deaths, restarts, boots, and updates, with and without a service manager that brings sessions along, against a kernel of a few lines: what was ready is in the next kernel as it
 //! was, nobody gets what is another's, nothing has two owners, and what nobody owns is not preserved.
 
-use luo_client::{session_name, Answer, Id, Phase, Request};
+use luo_client::{session_name, Answer, Code, Id, Part, Phase, Request, Wish};
 use luod::device::{Device, DeviceError};
-use luod::machine::{Conn, Machine, Op, Output, Peer, Rules, Unclaimed};
+use luod::inherit::inherit;
+use luod::kept::{Boot, Kept};
+use luod::machine::{Conn, Machine, MayRequire, Op, Output, Peer, Rules, Unclaimed};
 use luod::perform::{may_pass, perform};
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -16,6 +18,9 @@ const RULES: Rules = Rules {
     subscriptions_per_user: 2,
     ids_per_connection: 2,
     deadline: 1_000,
+    stop_deadline: 700,
+    strict: false,
+    may_require: MayRequire::Members,
     driver_limit: 5_000,
     claim_limit: 3_000,
     unclaimed: Unclaimed::Keep,
@@ -63,11 +68,29 @@ struct Fake {
     kernel: Rc<RefCell<Kernel>>,
     store: Rc<RefCell<BTreeMap<String, Rc<Session>>>>,
     note: Rc<RefCell<Option<Vec<u8>>>>,
+    /// The record that could not be noted down, and its name in the store.
+    unnoted: Rc<RefCell<Option<(Vec<u8>, String, Rc<Session>)>>>,
+    /// Nothing can be written.
+    full: Rc<RefCell<bool>>,
     /// The service manager has a store.
     stores: bool,
 }
 
 impl Fake {
+    fn boot(&self) -> Boot {
+        Boot::new(&format!("{:x}", self.kernel.borrow().generation))
+    }
+
+    /// A luod that begins here.
+    fn machine(&mut self, now: u64) -> Machine<Rc<Session>> {
+        let boot = self.boot();
+        let stored: Vec<_> = self.store.borrow().clone().into_iter().collect();
+        let inherited = inherit(self, &boot, stored);
+        let mut machine = Machine::new(RULES, boot, now);
+        machine.restore(inherited);
+        machine
+    }
+
     fn session(&self, name: &str, arrived: bool, content: Vec<u8>) -> Rc<Session> {
         Rc::new(Session {
             kernel: Rc::clone(&self.kernel),
@@ -125,7 +148,9 @@ impl Device for Fake {
         match self.retrieve(RECORD) {
             Ok(session) => {
                 let record = session.content.borrow().clone();
-                self.note(&record);
+                let name = Kept::OldRecord.name(&self.boot());
+                self.store(&name, &session);
+                self.adopt_record(&name, session);
                 Ok(Some(record))
             }
             Err(DeviceError::Unknown) => Ok(None),
@@ -133,19 +158,38 @@ impl Device for Fake {
         }
     }
 
-    fn arrived(&mut self) -> Option<Vec<String>> {
+    fn adopt_record(&mut self, name: &str, session: Rc<Session>) {
+        let record = session.content.borrow().clone();
+        let old = self
+            .unnoted
+            .replace(Some((record.clone(), name.to_owned(), session)));
+        drop(old);
+        self.note(&record);
+    }
+
+    fn sides(&mut self) -> Option<Vec<(bool, String)>> {
         let kernel = self.kernel.borrow();
-        kernel
-            .lists
-            .then(|| kernel.incoming.keys().cloned().collect())
+        let incoming = kernel.incoming.keys().map(|name| (true, name.clone()));
+        let outgoing = kernel.outgoing.keys().map(|name| (false, name.clone()));
+        kernel.lists.then(|| incoming.chain(outgoing).collect())
     }
 
     fn note(&mut self, record: &[u8]) {
+        if *self.full.borrow() {
+            return;
+        }
         self.note.replace(Some(record.to_vec()));
+        let unnoted = self.unnoted.take();
+        if let Some((_, name, session)) = unnoted {
+            self.unstore(&name);
+            drop(session);
+        }
     }
 
     fn noted(&mut self) -> Option<Vec<u8>> {
-        self.note.borrow().clone()
+        let unnoted = self.unnoted.borrow();
+        let unnoted = unnoted.as_ref().map(|(record, ..)| record.clone());
+        unnoted.or_else(|| self.note.borrow().clone())
     }
 
     fn store(&mut self, name: &str, session: &Rc<Session>) {
@@ -170,6 +214,10 @@ struct Service {
     session: Option<Rc<Session>>,
     claimed: Option<Rc<Session>>,
     ready: bool,
+    /// It has said that it stands still.
+    still: bool,
+    /// It has claimed what may not be whole.
+    unverified: bool,
     inbox: VecDeque<(Answer, Option<Rc<Session>>)>,
     /// It has claimed on this connection.
     had: bool,
@@ -180,6 +228,15 @@ struct Service {
 /// Two of user 0, one of user 7 with the same id, one of user 8 who may not.
 const SERVICES: [(u32, &str); 4] = [(0, "a"), (0, "b"), (7, "a"), (8, "a")];
 const OUTSIDER: usize = 3;
+/// This one runs until it is told to stop.
+const RUNNER: usize = 1;
+
+/// Who drives updates, or tries to.
+#[derive(Default)]
+struct Driver {
+    conn: Option<Conn>,
+    frozen_said: bool,
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -189,15 +246,23 @@ enum Step {
     Hear(usize),
     Claim(usize),
     Change(usize, u8),
-    Prepare(bool),
-    Freeze(bool),
-    Abort,
-    DriverDies,
+    Prepare(usize, bool),
+    Check(usize),
+    Stop(usize),
+    Freeze(usize, bool),
+    Abort(usize),
+    CallOff(usize),
+    DriverDies(usize),
     Work(usize),
     Time(u64),
     Busy(bool),
+    Full(bool),
     Crash,
-    Kexec,
+    /// The jump; the service manager may bring what it has, and the record may not come through whole.
+    Kexec {
+        systemd: bool,
+        damage: bool,
+    },
 }
 
 struct World {
@@ -205,8 +270,10 @@ struct World {
     machine: Machine<Rc<Session>>,
     todo: VecDeque<Output<Rc<Session>>>,
     services: [Service; 4],
-    driver: Option<Conn>,
-    frozen_said: bool,
+    /// Service 0 must live through.
+    required: bool,
+    drivers: [Driver; 2],
+    phase: Phase,
     now: u64,
     next: u64,
     /// What must be there after the kexec.
@@ -216,19 +283,20 @@ struct World {
 }
 
 impl World {
-    fn new(stores: bool, lists: bool) -> Self {
-        let fake = Fake {
+    fn new(stores: bool, lists: bool, required: bool) -> Self {
+        let mut fake = Fake {
             stores,
             ..Fake::default()
         };
         fake.kernel.borrow_mut().lists = lists;
         let mut world = Self {
+            machine: fake.machine(0),
             fake,
-            machine: Machine::new(RULES, 0),
             todo: VecDeque::new(),
             services: Default::default(),
-            driver: None,
-            frozen_said: false,
+            required,
+            drivers: Default::default(),
+            phase: Phase::Starting,
             now: 0,
             next: 1,
             promised: BTreeMap::new(),
@@ -244,6 +312,45 @@ impl World {
 
     fn take(&mut self) {
         self.todo.extend(self.machine.take_output());
+        let before = std::mem::replace(&mut self.phase, self.machine.phase());
+        if self.phase == Phase::Freezing && before != Phase::Freezing {
+            let root = peer(0, true);
+            for client in self.machine.status(root).clients {
+                assert!(
+                    client.part == Part::Ready || !client.wish.required,
+                    "{client:?} must live through"
+                );
+                assert_ne!(client.part, Part::Prepared, "{client:?} runs still");
+            }
+        }
+    }
+
+    /// What a driver does. Nobody but itself can call off what the other one drives.
+    fn drive(&mut self, which: usize, request: Request) {
+        let Some(conn) = self.drivers[which].conn else {
+            return;
+        };
+        let any = matches!(request, Request::CallOff { .. });
+        self.machine.request(conn, request);
+        self.let_alone(1 - which, any);
+        self.take();
+    }
+
+    /// What waits to be done does not call off what a driver drives.
+    fn let_alone(&mut self, driver: usize, may: bool) {
+        let conn = self.drivers[driver].conn;
+        let outputs = self.machine.take_output();
+        for output in &outputs {
+            if let Output::Send {
+                to,
+                answer: Answer::Aborted { .. },
+                ..
+            } = output
+            {
+                assert!(may || Some(*to) != conn, "another's update is called off");
+            }
+        }
+        self.todo.extend(outputs);
     }
 
     fn conn(&mut self) -> Conn {
@@ -275,13 +382,15 @@ impl World {
                 answer,
                 session,
             } => {
-                if Some(to) == self.driver {
-                    match answer {
-                        Answer::Frozen { .. } => self.frozen_said = true,
-                        Answer::Aborted { .. } => self.frozen_said = false,
-                        _ => {}
+                for driver in &mut self.drivers {
+                    if driver.conn == Some(to) {
+                        match answer {
+                            Answer::Frozen { .. } => driver.frozen_said = true,
+                            Answer::Aborted { .. } => driver.frozen_said = false,
+                            _ => {}
+                        }
+                        return;
                     }
-                    return;
                 }
                 for service in &mut self.services {
                     if service.conn == Some(to) {
@@ -304,7 +413,7 @@ impl World {
             Output::Store { name, session } => self.fake.store(&name, &session),
             Output::Unstore { name } => self.fake.unstore(&name),
             Output::Note(catalogue) => self.fake.note(&catalogue.to_bytes()),
-            Output::Log(..) => {}
+            Output::Log { text, .. } => assert!(!text.contains('\n')),
         }
     }
 
@@ -313,14 +422,17 @@ impl World {
             return;
         }
         let conn = self.conn();
-        let peer = Peer {
-            uid: SERVICES[which].0,
-            member: which != OUTSIDER,
-        };
+        let peer = peer(SERVICES[which].0, which != OUTSIDER);
         self.services[which].conn = Some(conn);
         self.machine.connected(conn, peer);
         let id = Self::id(which);
-        self.say(conn, Request::Subscribe { id });
+        let wish = Wish {
+            required: which == 0 && self.required,
+            stops: which == RUNNER,
+            checks: true,
+            order: 0,
+        };
+        self.say(conn, Request::Subscribe { id, wish });
     }
 
     /// The process ends, with all it has.
@@ -363,12 +475,46 @@ impl World {
                 let memory = service.memory.clone().unwrap_or_default();
                 session.content.replace(memory);
                 service.session = Some(session);
+                service.still = false;
                 self.say(conn, Request::Ready { id });
             }
-            Answer::Ok { .. } if service.session.is_some() => service.ready = true,
+            Answer::Ok { .. } if service.session.is_some() => {
+                service.ready = which != RUNNER || service.still;
+            }
+            Answer::Stop { .. } => {
+                let Some(session) = &service.session else {
+                    // It took an error for the end of the update.
+                    let (id, reason) = (Some(id), String::new());
+                    self.say(conn, Request::Abort { id, reason });
+                    return;
+                };
+                let memory = service.memory.clone().unwrap_or_default();
+                session.content.replace(memory);
+                service.still = true;
+                self.say(conn, Request::Stopped { id });
+            }
+            Answer::Check { .. } => {
+                let (able, reason, files, stop_ms) = (true, String::new(), Vec::new(), None);
+                self.say(
+                    conn,
+                    Request::Can {
+                        id,
+                        able,
+                        reason,
+                        files,
+                        stop_ms,
+                    },
+                );
+            }
+            Answer::Error { error, .. } if error.code == Code::Damaged => {
+                let unverified = true;
+                service.unverified = true;
+                self.say(conn, Request::Claim { id, unverified });
+            }
             Answer::Abort { .. } | Answer::Error { .. } if service.claimed.is_none() => {
                 service.session = None;
                 service.ready = false;
+                service.still = false;
             }
             Answer::Claimed { .. } => {
                 let session = session.expect("a session comes with a claim");
@@ -396,10 +542,10 @@ impl World {
                     true => self.services[which].memory.clone(),
                     false => promised,
                 };
-                assert_eq!(
-                    promised.as_ref(),
-                    Some(&content),
-                    "not what was ready for service {which}"
+                let unknown = self.services[which].unverified && promised.is_none();
+                assert!(
+                    unknown || promised.as_ref() == Some(&content),
+                    "not what was ready for service {which}: {promised:?}, {content:?}"
                 );
                 self.claims += usize::from(!again);
                 let service = &mut self.services[which];
@@ -426,9 +572,11 @@ impl World {
     /// luod is killed and started again.
     fn crash(&mut self) {
         self.todo.clear();
-        self.driver = None;
-        self.frozen_said = false;
-        self.machine = Machine::new(RULES, self.now);
+        self.drivers = Default::default();
+        // What luod has is gone, except what the service manager has too.
+        let unnoted = self.fake.unnoted.take();
+        drop(unnoted);
+        self.machine = Machine::new(RULES, self.fake.boot(), self.now);
         if !self.fake.stores {
             let gone = self.fake.store.take();
             drop(gone);
@@ -440,6 +588,8 @@ impl World {
             service.inbox.clear();
             service.session = None;
             service.ready = false;
+            service.still = false;
+            service.unverified = false;
             service.had = false;
             if let Some(session) = service.claimed.take() {
                 // It has all of it already; it cannot say so any more.
@@ -456,17 +606,19 @@ impl World {
         let finished = self.fake.kernel.borrow().finished.clone();
         self.promised
             .retain(|which, _| !finished.contains(&Self::name(*which)));
-        let stored = self.fake.store.borrow().clone().into_iter().collect();
-        self.machine.restore(stored);
+        self.machine = self.fake.machine(self.now);
         self.take();
     }
 
-    fn kexec(&mut self) {
+    fn kexec(&mut self, systemd: bool, damage: bool) {
         // Only who was told that all is frozen jumps; one that lies to itself would lose its own things.
-        if !self.frozen_said || self.machine.phase() != Phase::Frozen {
+        let said = self.drivers.iter().any(|driver| driver.frozen_said);
+        if !said || self.machine.phase() != Phase::Frozen {
             return;
         }
         self.promised.clear();
+        let unnoted = self.fake.unnoted.take();
+        let bring = systemd && self.machine.held();
         {
             let mut kernel = self.fake.kernel.borrow_mut();
             kernel.generation += 1;
@@ -481,6 +633,7 @@ impl World {
             kernel.finished.clear();
             kernel.busy = false;
         }
+        drop(unnoted);
         for service in &mut self.services {
             let off = |(answer, _): &(Answer, _)| matches!(answer, Answer::Abort { .. });
             if service.inbox.iter().any(off) {
@@ -516,6 +669,12 @@ impl World {
             let (content, _) = arrived.expect("what is in the record arrives").clone();
             self.promised.insert(which, content);
         }
+        if damage {
+            let mut kernel = self.fake.kernel.borrow_mut();
+            let record = kernel.incoming.get_mut(RECORD).expect("it is there");
+            let last = record.0.len() / 2;
+            record.0.truncate(last);
+        }
         for which in 0..SERVICES.len() {
             if self.services[which].ready {
                 assert!(self.promised.contains_key(&which), "{which} was ready");
@@ -524,14 +683,30 @@ impl World {
             self.services[which].memory = Some(vec![5]);
         }
         self.todo.clear();
-        self.driver = None;
-        self.frozen_said = false;
+        self.drivers = Default::default();
         let old = self.fake.store.take();
+        if bring {
+            // systemd retrieves the sessions of descriptors that it has, and gives them back under the same names.
+            for (name, session) in &old {
+                if let Ok(session) = self.fake.retrieve(&session.name) {
+                    self.fake.store.borrow_mut().insert(name.clone(), session);
+                }
+            }
+        }
         drop(old);
         self.fake.note.replace(None);
-        self.machine = Machine::new(RULES, self.now);
+        self.machine = self.fake.machine(self.now);
         self.take();
         self.updates += 1;
+    }
+
+    fn driver_dies(&mut self, which: usize) {
+        if let Some(conn) = self.drivers[which].conn.take() {
+            self.drivers[which].frozen_said = false;
+            self.machine.closed(conn);
+            self.let_alone(1 - which, false);
+            self.take();
+        }
     }
 
     fn step(&mut self, step: Step) {
@@ -543,54 +718,42 @@ impl World {
             Step::Claim(which) => {
                 if let Some(conn) = self.services[which].conn {
                     let id = Self::id(which);
-                    self.say(conn, Request::Claim { id });
+                    let unverified = false;
+                    self.say(conn, Request::Claim { id, unverified });
                 }
             }
             Step::Change(which, to) => {
-                if self.services[which].session.is_none() && !self.services[which].had {
+                let service = &self.services[which];
+                let runs = which == RUNNER && !service.still;
+                if (service.session.is_none() || runs) && !service.had {
                     self.services[which].memory = Some(vec![to]);
                 }
             }
-            Step::Prepare(force) => {
+            Step::Prepare(which, force) => {
+                self.driver_dies(which);
                 let conn = self.conn();
-                let old = self.driver.take();
-                if let Some(old) = old {
-                    self.machine.closed(old);
-                }
-                self.frozen_said = false;
-                self.driver = Some(conn);
-                let peer = Peer {
-                    uid: 0,
-                    member: true,
+                self.drivers[which].conn = Some(conn);
+                self.machine.connected(conn, peer(0, true));
+                let (deadline_ms, strict) = (None, false);
+                let prepare = Request::Prepare {
+                    deadline_ms,
+                    strict,
+                    force,
                 };
-                self.machine.connected(conn, peer);
-                self.say(
-                    conn,
-                    Request::Prepare {
-                        deadline_ms: None,
-                        strict: false,
-                        force,
-                    },
-                );
+                self.drive(which, prepare);
             }
-            Step::Freeze(hold) => {
-                if let Some(conn) = self.driver {
-                    self.say(conn, Request::Freeze { hold });
-                }
+            Step::Check(which) => self.drive(which, Request::Check { deadline_ms: None }),
+            Step::Stop(which) => self.drive(which, Request::Stop { deadline_ms: None }),
+            Step::Freeze(which, hold) => self.drive(which, Request::Freeze { hold }),
+            Step::Abort(which) => {
+                let (id, reason) = (None, String::new());
+                self.drive(which, Request::Abort { id, reason });
             }
-            Step::Abort => {
-                if let Some(conn) = self.driver {
-                    self.frozen_said = false;
-                    let (id, reason) = (None, String::new());
-                    self.say(conn, Request::Abort { id, reason });
-                }
+            Step::CallOff(which) => {
+                let reason = String::new();
+                self.drive(which, Request::CallOff { reason });
             }
-            Step::DriverDies => {
-                if let Some(conn) = self.driver.take() {
-                    self.machine.closed(conn);
-                    self.take();
-                }
-            }
+            Step::DriverDies(which) => self.driver_dies(which),
             Step::Work(count) => (0..count).for_each(|_| self.work()),
             Step::Time(by) => {
                 self.now += by;
@@ -598,8 +761,9 @@ impl World {
                 self.take();
             }
             Step::Busy(busy) => self.fake.kernel.borrow_mut().busy = busy,
+            Step::Full(full) => *self.fake.full.borrow_mut() = full,
             Step::Crash => self.crash(),
-            Step::Kexec => self.kexec(),
+            Step::Kexec { systemd, damage } => self.kexec(systemd, damage),
         }
         self.audit();
     }
@@ -632,14 +796,12 @@ impl World {
             }
         }
         let conn = self.conn();
-        let root = Peer {
-            uid: 0,
-            member: true,
-        };
+        let root = peer(0, true);
         self.machine.connected(conn, root);
+        *self.fake.full.borrow_mut() = false;
         for _ in 0..20 {
-            let (id, reason) = (None, String::new());
-            self.say(conn, Request::Abort { id, reason });
+            let reason = String::new();
+            self.say(conn, Request::CallOff { reason });
             for _ in 0..200 {
                 self.work();
             }
@@ -663,17 +825,31 @@ impl World {
             .collect();
         for name in kernel.incoming.keys() {
             assert!(
-                !kernel.lists || known.contains(name),
+                !kernel.lists || name == RECORD || known.contains(name),
                 "nobody knows of {name}"
             );
         }
         let store = self.fake.store.borrow();
-        assert!(
-            store.keys().all(|name| name.starts_with("in/")),
-            "the store keeps {:?}",
-            store.keys()
-        );
+        let boot = self.fake.boot();
+        for name in store.keys() {
+            let (kept, of) = Kept::of(name).expect("luod's own names");
+            let outgoing = matches!(kept, Kept::Outgoing(_) | Kept::Record { .. });
+            assert!(
+                !outgoing || of != Some(boot.clone()),
+                "the store keeps {name}"
+            );
+        }
     }
+}
+
+fn peer(uid: u32, member: bool) -> Peer {
+    let pid = 1;
+    Peer { uid, pid, member }
+}
+
+fn jump() -> impl Strategy<Value = Step> {
+    let damage = prop::bool::weighted(0.1);
+    (any::<bool>(), damage).prop_map(|(systemd, damage)| Step::Kexec { systemd, damage })
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -685,21 +861,50 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => who.clone().prop_map(Step::Hear),
         3 => who.clone().prop_map(Step::Claim),
         1 => (0..OUTSIDER, any::<u8>()).prop_map(|(who, to)| Step::Change(who, to)),
-        3 => any::<bool>().prop_map(Step::Prepare),
-        3 => any::<bool>().prop_map(Step::Freeze),
-        1 => Just(Step::Abort),
-        1 => Just(Step::DriverDies),
+        3 => (0..2usize, any::<bool>()).prop_map(|(who, force)| Step::Prepare(who, force)),
+        1 => (0..2usize).prop_map(Step::Check),
+        2 => (0..2usize).prop_map(Step::Stop),
+        3 => (0..2usize, any::<bool>()).prop_map(|(who, hold)| Step::Freeze(who, hold)),
+        1 => (0..2usize).prop_map(Step::Abort),
+        1 => (0..2usize).prop_map(Step::CallOff),
+        1 => (0..2usize).prop_map(Step::DriverDies),
         10 => (1usize..8).prop_map(Step::Work),
         2 => (1u64..1500).prop_map(Step::Time),
         1 => any::<bool>().prop_map(Step::Busy),
+        1 => any::<bool>().prop_map(Step::Full),
         1 => Just(Step::Crash),
-        3 => Just(Step::Kexec),
+        3 => jump(),
     ];
     prop::collection::vec(step, 0..150)
 }
 
+/// How an update goes.
+#[derive(Clone, Debug)]
+struct How {
+    /// Its driver knows of both phases.
+    two: bool,
+    hold: bool,
+    jump: Step,
+}
+
+fn how() -> impl Strategy<Value = How> {
+    let how = (any::<bool>(), any::<bool>(), jump());
+    how.prop_map(|(two, hold, jump)| How { two, hold, jump })
+}
+
+fn freeze(how: &How) -> Step {
+    Step::Freeze(0, how.hold)
+}
+
+fn plainly(two: bool, systemd: bool) -> How {
+    let damage = false;
+    let hold = systemd;
+    let jump = Step::Kexec { systemd, damage };
+    How { two, hold, jump }
+}
+
 /// A whole update in the right order, with other steps in between.
-fn update(noise: Vec<Step>) -> Vec<Step> {
+fn update(how: &How, noise: Vec<Step>) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut noise = noise.into_iter();
     let mut with_noise = |plain: Vec<Step>| {
@@ -710,12 +915,21 @@ fn update(noise: Vec<Step>) -> Vec<Step> {
     };
     with_noise(vec![Step::Work(50)]);
     with_noise((0..4).map(Step::Connect).collect());
-    with_noise(vec![Step::Work(50), Step::Prepare(true), Step::Work(50)]);
-    with_noise((0..8).map(|which| Step::Hear(which % 4)).collect());
+    with_noise(vec![Step::Work(50), Step::Check(0), Step::Work(50)]);
+    with_noise(vec![Step::Prepare(0, true), Step::Work(50)]);
+    with_noise((0..12).map(|which| Step::Hear(which % 4)).collect());
     with_noise(vec![Step::Work(50)]);
     with_noise((0..8).map(|which| Step::Hear(which % 4)).collect());
-    with_noise(vec![Step::Time(1_001), Step::Work(50), Step::Freeze(false)]);
-    with_noise(vec![Step::Work(50), Step::Kexec, Step::Work(50)]);
+    with_noise(vec![Step::Change(RUNNER, 77), Step::Time(1_001)]);
+    let said = if how.two { Step::Stop(0) } else { freeze(how) };
+    with_noise(vec![Step::Work(50), said, Step::Work(50)]);
+    with_noise(vec![Step::Hear(RUNNER), Step::Work(50), Step::Hear(RUNNER)]);
+    with_noise(vec![
+        freeze(how),
+        Step::Work(50),
+        how.jump.clone(),
+        Step::Work(50),
+    ]);
     with_noise((0..4).map(Step::Connect).collect());
     with_noise((0..4).map(Step::Claim).collect());
     with_noise(vec![Step::Work(50)]);
@@ -728,40 +942,57 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(800))]
 
     #[test]
-    fn any_order_is_good(stores: bool, lists: bool, steps in steps()) {
-        let mut world = World::new(stores, lists);
+    fn any_order_is_good(stores: bool, lists: bool, required: bool, steps in steps()) {
+        let mut world = World::new(stores, lists, required);
         steps.into_iter().for_each(|step| world.step(step));
         world.settle();
     }
 
     #[test]
-    fn an_update_with_anything_in_between(stores: bool, lists: bool, noise in steps(), more in steps()) {
-        let mut world = World::new(stores, lists);
-        update(noise).into_iter().chain(update(more)).for_each(|step| world.step(step));
+    fn an_update_with_anything_in_between(
+        (stores, lists, required) in any::<(bool, bool, bool)>(),
+        (one, other) in (how(), how()),
+        noise in steps(),
+        more in steps(),
+    ) {
+        let mut world = World::new(stores, lists, required);
+        let both = update(&one, noise).into_iter().chain(update(&other, more));
+        both.for_each(|step| world.step(step));
         world.settle();
     }
 }
 
 #[test]
 fn without_trouble_everybody_gets_what_is_theirs() {
-    let mut world = World::new(true, true);
-    let twice = update(Vec::new()).into_iter().chain(update(Vec::new()));
-    twice.for_each(|step| world.step(step));
-    world.settle();
-    assert_eq!(world.updates, 2);
-    assert_eq!(world.claims, 2 * OUTSIDER);
+    for number in 0..8 {
+        let (two, systemd, stores) = (number & 1 != 0, number & 2 != 0, number & 4 != 0);
+        let how = plainly(two, systemd);
+        let mut world = World::new(stores, true, true);
+        let twice = update(&how, Vec::new())
+            .into_iter()
+            .chain(update(&how, Vec::new()));
+        twice.for_each(|step| world.step(step));
+        world.settle();
+        assert_eq!(world.updates, 2, "{how:?}");
+        assert_eq!(world.claims, 2 * OUTSIDER, "{how:?}");
+        // What ran until it was told to stop came with its last state.
+        assert_eq!(world.services[RUNNER].memory, Some(vec![77]));
+    }
 }
 
 #[test]
 fn killed_after_each_thing_it_does() {
-    for stores in [false, true] {
-        let count = 250;
+    for number in 0..8 {
+        let (two, systemd, stores) = (number & 1 != 0, number & 2 != 0, number & 4 != 0);
+        let how = plainly(two, systemd);
+        let count = 290;
         let mut updates = 0;
         for last in 0..count {
-            let mut world = World::new(stores, true);
+            let mut world = World::new(stores, true, false);
             // One thing at a time, so that the kill can come after each.
-            let slow = update(Vec::new()).into_iter().flat_map(|step| match step {
-                Step::Work(most) => vec![Step::Work(1); most.min(12)],
+            let slow = update(&how, Vec::new()).into_iter();
+            let slow = slow.flat_map(|step| match step {
+                Step::Work(most) => vec![Step::Work(1); most.min(14)],
                 other => vec![other],
             });
             for (number, step) in slow.enumerate() {
@@ -770,9 +1001,8 @@ fn killed_after_each_thing_it_does() {
                     world.step(Step::Crash);
                 }
             }
-            update(Vec::new())
-                .into_iter()
-                .for_each(|step| world.step(step));
+            let more = update(&how, Vec::new());
+            more.into_iter().for_each(|step| world.step(step));
             world.settle();
             updates += world.updates;
         }
@@ -781,10 +1011,63 @@ fn killed_after_each_thing_it_does() {
 }
 
 #[test]
+fn a_record_that_is_lost_makes_nobody_whole() {
+    for (systemd, damage, full) in [
+        (false, true, false),
+        (true, true, false),
+        (false, false, true),
+    ] {
+        let mut world = World::new(!full, true, false);
+        let mut how = plainly(true, systemd);
+        how.jump = Step::Kexec { systemd, damage };
+        let steps = update(&how, Vec::new());
+        let after = |step: &Step| matches!(step, Step::Kexec { .. });
+        let jump = steps.iter().position(after).expect("an update jumps");
+        let (before, _) = steps.split_at(jump);
+        // One that does not get ready.
+        world.step(Step::Connect(2));
+        world.step(Step::Hang(2));
+        before.iter().for_each(|step| world.step(step.clone()));
+        world.step(Step::Full(full));
+        world.step(how.jump);
+        world.step(Step::Work(50));
+        if full {
+            // The record is in luod's memory only, and then nowhere.
+            world.step(Step::Crash);
+            world.step(Step::Work(50));
+        }
+        assert_eq!(world.updates, 1);
+        let arrived = world.machine.status(peer(0, true)).arrived;
+        assert!(arrived.len() >= 2, "{arrived:?}");
+        for service in arrived {
+            assert_eq!(service.part, Part::Unverified);
+        }
+        // Without a word they are given to nobody.
+        for which in 0..OUTSIDER {
+            let name = World::name(which);
+            if !world.fake.kernel.borrow().incoming.contains_key(&name) {
+                continue;
+            }
+            world.step(Step::Connect(which));
+            world.step(Step::Work(5));
+            world.services[which].inbox.clear();
+            world.step(Step::Claim(which));
+            world.step(Step::Work(50));
+            let (answer, _) = world.services[which].inbox.pop_front().expect("an answer");
+            assert!(
+                matches!(&answer, Answer::Error { error, .. } if error.code == Code::Damaged),
+                "{answer:?}"
+            );
+        }
+        world.settle();
+    }
+}
+
+#[test]
 fn a_claim_that_ends_before_luod_has_looked_costs_nobody_anything() {
-    let mut world = World::new(true, true);
-    let after = |step: &Step| matches!(step, Step::Kexec);
-    let steps = update(Vec::new());
+    let mut world = World::new(true, true, false);
+    let after = |step: &Step| matches!(step, Step::Kexec { .. });
+    let steps = update(&plainly(false, false), Vec::new());
     let jump = steps.iter().position(after).expect("an update jumps");
     let (before, _) = steps.split_at(jump + 1);
     before.iter().for_each(|step| world.step(step.clone()));

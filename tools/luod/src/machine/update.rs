@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Before the kexec: who takes part, and the steps of an update, each of which can be undone.
 
-use super::{entries, problem, Conn, Key, Level, Machine, Millis, Op, Output};
-use super::{STORED_OUT, STORED_RECORD, STORED_RECORD_HELD};
+use super::MAX_REASON;
+use super::{plain, problem, Conn, Key, Level, Machine, MayRequire, Millis, Op, Output, Record};
 use crate::device::DeviceError;
-use luo_client::{Answer, Code, Outcome, Part, Phase, Problem};
+use crate::kept::Kept;
+use luo_client::{Answer, Code, Outcome, Part, Phase, Problem, Wish};
 
 /// How long to wait before a session is asked for again whose name is taken: its owner may just be closing an earlier one.
 const AGAIN: Millis = 100;
@@ -12,7 +13,7 @@ const AGAIN: Millis = 100;
 /// Where an update is.
 pub(super) enum Stage<S> {
     /// What has arrived is not known yet. Of a luod before us there may be a record that is held.
-    Starting { held: Option<S> },
+    Starting { held: Option<Record<S>> },
     /// There is none.
     Operating,
     /// Clients have been asked.
@@ -20,18 +21,28 @@ pub(super) enum Stage<S> {
         driver: Conn,
         began: Millis,
         until: Millis,
-        strict: bool,
     },
-    /// All have answered.
+    /// All have answered. Those that can run still do.
     Prepared { driver: Conn, until: Millis },
+    /// They are told to stand still, in their order. `freeze`, with `hold`, is what comes next if the driver has said so already;
+    /// such a driver does not hear of this stage.
+    Stopping {
+        driver: Conn,
+        began: Millis,
+        until: Millis,
+        count: u64,
+        freeze: Option<bool>,
+    },
+    /// All stand still.
+    Stopped { driver: Conn, until: Millis },
     /// The record is being made.
     Freezing { driver: Conn, hold: bool },
-    /// The record is made; `_record` is what keeps it.
+    /// The record is made.
     Frozen {
         driver: Option<Conn>,
         hold: bool,
         until: Millis,
-        _record: S,
+        record: Record<S>,
     },
 }
 
@@ -42,8 +53,24 @@ impl<S> Stage<S> {
             Self::Operating => Phase::Operating,
             Self::Preparing { .. } => Phase::Preparing,
             Self::Prepared { .. } => Phase::Prepared,
+            Self::Stopping { .. } => Phase::Stopping,
+            Self::Stopped { .. } => Phase::Stopped,
             Self::Freezing { .. } => Phase::Freezing,
             Self::Frozen { .. } => Phase::Frozen,
+        }
+    }
+
+    /// Clients may still drop out of it, or be what it is called off for.
+    pub(super) fn is_open(&self) -> bool {
+        match self {
+            Self::Preparing { .. }
+            | Self::Prepared { .. }
+            | Self::Stopping { .. }
+            | Self::Stopped { .. } => true,
+            Self::Starting { .. }
+            | Self::Operating
+            | Self::Freezing { .. }
+            | Self::Frozen { .. } => false,
         }
     }
 }
@@ -52,6 +79,7 @@ impl<S> Stage<S> {
 pub(super) struct Sub<S> {
     /// Whose; none when it is preserved and its process gone.
     pub(super) conn: Option<Conn>,
+    pub(super) wish: Wish,
     pub(super) share: Share<S>,
 }
 
@@ -65,8 +93,16 @@ pub(super) enum Share<S> {
     Again(Millis),
     /// It has been given the session.
     Started(S),
-    /// It has said that all is in.
-    Ready(S),
+    /// What it has is preserved, and it runs until it is told to stand still. Without its process this is nothing.
+    Prepared(S),
+    /// It is told to stand still, since then.
+    Stopping { session: S, since: Millis },
+    /// It has said that all is in. The service manager has it too, under this name.
+    Ready {
+        #[expect(dead_code, reason = "it is open as long as this is there")]
+        session: S,
+        stored: String,
+    },
 }
 
 impl<S> Share<S> {
@@ -74,21 +110,42 @@ impl<S> Share<S> {
         match self {
             Self::None => Part::Subscribed,
             Self::Creating | Self::Again(_) | Self::Started(_) => Part::Asked,
-            Self::Ready(_) => Part::Ready,
+            Self::Prepared(_) => Part::Prepared,
+            Self::Stopping { .. } => Part::Stopping,
+            Self::Ready { .. } => Part::Ready,
         }
     }
 
-    fn is_pending(&self) -> bool {
+    /// It is waited for before all are prepared.
+    pub(super) fn is_pending(&self) -> bool {
         matches!(self, Self::Creating | Self::Again(_) | Self::Started(_))
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
+    /// Its client has the session.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(
+            self,
+            Self::Started(_) | Self::Prepared(_) | Self::Stopping { .. } | Self::Ready { .. }
+        )
     }
 }
 
-fn stored(key: &Key) -> String {
-    format!("{STORED_OUT}{}", key.session())
-}
-
 impl<S: Clone> Machine<S> {
-    pub(super) fn subscribe(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
+    pub(super) fn subscribe(
+        &mut self,
+        conn: Conn,
+        key: Key,
+        mut wish: Wish,
+    ) -> Result<(), Problem> {
+        wish.required &= key.uid == 0 || self.rules.may_require == MayRequire::Members;
         let of_user = || {
             let same = self.subs.keys().filter(|other| other.uid == key.uid);
             same.count()
@@ -115,11 +172,15 @@ impl<S: Clone> Machine<S> {
         connection.ids.insert(key.id.clone());
         let sub = self.subs.entry(key.clone()).or_insert(Sub {
             conn: None,
+            wish,
             share: Share::None,
         });
         sub.conn = Some(conn);
-        let preserved = matches!(sub.share, Share::Ready(_));
-        let fresh = matches!(sub.share, Share::None);
+        let preserved = sub.share.is_ready();
+        let fresh = sub.share.is_none();
+        if fresh || preserved {
+            sub.wish = wish;
+        }
         let claimable = self.claimable(&key);
         self.send(
             conn,
@@ -131,9 +192,18 @@ impl<S: Clone> Machine<S> {
         );
         // One that comes late takes part too. The list of those that do not has a bound.
         let room = self.left_out.len() < 2 * self.rules.subscriptions;
-        if fresh && room && matches!(self.stage, Stage::Preparing { .. }) {
+        if !fresh {
+            return Ok(());
+        }
+        if room && matches!(self.stage, Stage::Preparing { .. }) {
             self.left_out.remove(&key);
             self.ask(&key);
+        } else if wish.required && self.stage.is_open() {
+            let text = "has come too late to take part, and must live through";
+            self.call_off(&format!("{} {text}", key.session()));
+        } else if matches!(self.stage, Stage::Freezing { .. } | Stage::Frozen { .. }) {
+            let text = "has subscribed, but all is frozen: it does not take part";
+            self.log_of(&key, Level::Warning, text);
         }
         Ok(())
     }
@@ -143,26 +213,23 @@ impl<S: Clone> Machine<S> {
         if matches!(self.stage, Stage::Freezing { .. } | Stage::Frozen { .. }) {
             return Err(problem(Code::WrongState, "it is too late, all is frozen"));
         }
-        if let Some(Sub {
-            share: share @ Share::Ready(_),
-            ..
-        }) = self.subs.get_mut(&key)
-        {
-            // It is alive, and does not want it: unlike a connection that ends.
-            *share = Share::None;
-            self.out.push(Output::Unstore { name: stored(&key) });
-            self.left_out.insert(key.clone());
-        }
         if let Some(connection) = self.connections.get_mut(&conn) {
             connection.ids.remove(&key.id);
         }
         self.send(conn, Answer::Ok { id: key.id.clone() });
-        self.leave(&key, "it has unsubscribed");
+        self.checked_without(&key, "it has unsubscribed");
+        // It is alive, and does not want it: unlike with a connection that ends, what is ready goes too.
+        let Some(sub) = self.subs.remove(&key) else {
+            return Ok(());
+        };
+        if !sub.share.is_none() {
+            self.leave_out(&key, sub, "it has unsubscribed");
+        }
         Ok(())
     }
 
     /// The connection has subscribed this id.
-    fn own(&self, conn: Conn, key: &Key) -> Result<(), Problem> {
+    pub(super) fn own(&self, conn: Conn, key: &Key) -> Result<(), Problem> {
         match self.subs.get(key) {
             Some(sub) if sub.conn == Some(conn) => Ok(()),
             _ => Err(problem(
@@ -174,20 +241,15 @@ impl<S: Clone> Machine<S> {
 
     /// An id has no connection any more. What is ready stays: services may well be stopped before the kexec.
     pub(super) fn leave(&mut self, key: &Key, why: &str) {
-        let Some(sub) = self.subs.get_mut(key) else {
+        self.checked_without(key, why);
+        let Some(mut sub) = self.subs.remove(key) else {
             return;
         };
-        if matches!(sub.share, Share::Ready(_)) {
-            sub.conn = None;
-            return;
-        }
-        let pending = sub.share.is_pending();
-        if pending {
-            self.leave_out(key, why);
-        }
-        self.subs.remove(key);
-        if pending {
-            self.check_prepared();
+        sub.conn = None;
+        if sub.share.is_ready() {
+            self.subs.insert(key.clone(), sub);
+        } else if !sub.share.is_none() {
+            self.leave_out(key, sub, why);
         }
     }
 
@@ -205,7 +267,7 @@ impl<S: Clone> Machine<S> {
                 return Err(problem(Code::WrongState, text));
             }
             _ => {
-                let text = "an update is under way already; ABORT calls it off";
+                let text = format!("{} already", self.under_way());
                 return Err(problem(Code::WrongState, text));
             }
         }
@@ -226,19 +288,18 @@ impl<S: Clone> Machine<S> {
             driver,
             began: self.now,
             until: self.now.saturating_add(deadline),
-            strict,
         };
+        self.strict = strict || self.rules.strict;
         let keys: Vec<Key> = self.subs.keys().cloned().collect();
         let clients = keys.len() as u64;
-        self.log(Level::Info, format!("an update: asking {clients} clients"));
+        let who = self.who(driver);
+        let text = format!("an update, driven by {who}: {clients} clients are asked");
+        self.log(Level::Info, text);
         self.wake_at(self.now.saturating_add(deadline));
         self.send(driver, Answer::Preparing { clients });
         for key in keys {
-            let ready = self
-                .subs
-                .get(&key)
-                .is_some_and(|sub| matches!(sub.share, Share::Ready(_)));
-            if ready {
+            let ready = |sub: &Sub<S>| sub.share.is_ready();
+            if self.subs.get(&key).is_some_and(ready) {
                 self.tell_driver(&key, Outcome::Ready, "");
             } else {
                 self.ask(&key);
@@ -249,7 +310,7 @@ impl<S: Clone> Machine<S> {
     }
 
     /// Has a session made for a client.
-    fn ask(&mut self, key: &Key) {
+    pub(super) fn ask(&mut self, key: &Key) {
         let busy = self.creating.contains(key) || self.creating.len() >= self.rules.subscriptions;
         let again = self.now.saturating_add(AGAIN);
         let Some(sub) = self.subs.get_mut(key) else {
@@ -304,87 +365,120 @@ impl<S: Clone> Machine<S> {
 
     pub(super) fn ready(&mut self, conn: Conn, key: Key) -> Result<(), Problem> {
         self.own(conn, &key)?;
-        let share = self.subs.get_mut(&key).map(|sub| &mut sub.share);
-        let Some(share) = share else { return Ok(()) };
-        let Share::Started(session) = share else {
+        let Some(sub) = self.subs.get_mut(&key) else {
+            return Ok(());
+        };
+        let Share::Started(session) = &sub.share else {
             let text = format!("{} has not been asked, or its time is over", key.id);
             return Err(problem(Code::WrongState, text));
         };
         let session = session.clone();
-        *share = Share::Ready(session.clone());
-        self.out.push(Output::Store {
-            name: stored(&key),
-            session,
-        });
+        if sub.wish.stops {
+            sub.share = Share::Prepared(session);
+        } else {
+            self.is_ready(&key, session);
+        }
         self.send(conn, Answer::Ok { id: key.id.clone() });
         self.tell_driver(&key, Outcome::Ready, "");
         self.check_prepared();
         Ok(())
     }
 
+    /// All of a client is in its session: it may end now.
+    pub(super) fn is_ready(&mut self, key: &Key, session: S) {
+        let name = Kept::Outgoing(key.clone()).name(&self.boot);
+        if let Some(sub) = self.subs.get_mut(key) {
+            let (session, stored) = (session.clone(), name.clone());
+            sub.share = Share::Ready { session, stored };
+        }
+        self.out.push(Output::Store { name, session });
+    }
+
     /// A client cannot.
     pub(super) fn decline(&mut self, conn: Conn, key: Key, why: &str) -> Result<(), Problem> {
         self.own(conn, &key)?;
-        let share = self.subs.get(&key).map(|sub| &sub.share);
-        let possible = match (share, &self.stage) {
-            (Some(share), _) if share.is_pending() => true,
-            (Some(Share::Ready(_)), stage) => {
-                !matches!(stage, Stage::Freezing { .. } | Stage::Frozen { .. })
-            }
-            _ => false,
-        };
-        if !possible {
+        let late = matches!(self.stage, Stage::Freezing { .. } | Stage::Frozen { .. });
+        let nothing = |sub: &Sub<S>| sub.share.is_none();
+        if late || self.subs.get(&key).is_none_or(nothing) {
             let text = format!("{} has nothing to call off, or it is too late", key.id);
             return Err(problem(Code::WrongState, text));
         }
         self.send(conn, Answer::Ok { id: key.id.clone() });
-        let why: String = why.chars().take(200).collect();
-        self.drop_out(&key, &format!("it cannot: {why}"));
+        self.drop_out(&key, &format!("it cannot: {}", plain(why, MAX_REASON)));
         Ok(())
     }
 
-    /// The update goes on without a client, which is told if it has a session.
-    fn drop_out(&mut self, key: &Key, why: &str) {
-        self.leave_out(key, why);
-        if let Some(sub) = self.subs.get_mut(key) {
-            sub.share = Share::None;
-            if sub.conn.is_none() {
-                self.subs.remove(key);
-            }
+    /// The update goes on without a client that stays subscribed.
+    pub(super) fn drop_out(&mut self, key: &Key, why: &str) {
+        let Some(mut sub) = self.subs.remove(key) else {
+            return;
+        };
+        let (conn, wish) = (sub.conn, sub.wish);
+        let share = std::mem::replace(&mut sub.share, Share::None);
+        if conn.is_some() {
+            self.subs.insert(key.clone(), sub);
         }
-        self.check_prepared();
+        self.leave_out(key, Sub { conn, wish, share }, why);
     }
 
-    /// Takes note that a client does not take part.
-    fn leave_out(&mut self, key: &Key, why: &str) {
-        let share = self.subs.get(key).map(|sub| &sub.share);
-        if matches!(share, Some(Share::Ready(_))) {
-            self.out.push(Output::Unstore { name: stored(key) });
+    /// A client does not take part; if that must not be, nobody does.
+    fn leave_out(&mut self, key: &Key, sub: Sub<S>, why: &str) {
+        if let Share::Ready { stored, .. } = sub.share {
+            self.out.push(Output::Unstore { name: stored });
         }
         self.left_out.insert(key.clone());
-        self.log(
-            Level::Warning,
-            format!("{} does not take part: {why}", key.session()),
-        );
+        self.log_of(key, Level::Warning, &format!("does not take part: {why}"));
         self.tell_driver(key, Outcome::LeftOut, why);
-        if let Stage::Preparing { strict: true, .. } = self.stage {
-            self.call_off(&format!("{} does not take part: {why}", key.session()));
+        if (self.strict || sub.wish.required) && self.stage.is_open() {
+            let must = match sub.wish.required {
+                true => "must live through, and ",
+                false => "",
+            };
+            let text = format!("{} {must}does not take part: {why}", key.session());
+            self.call_off(&text);
         }
+        self.check_prepared();
+        self.check_stopped();
     }
 
-    fn driver(&self) -> Option<Conn> {
+    pub(super) fn driver(&self) -> Option<Conn> {
         match self.stage {
             Stage::Preparing { driver, .. }
             | Stage::Prepared { driver, .. }
+            | Stage::Stopping { driver, .. }
+            | Stage::Stopped { driver, .. }
             | Stage::Freezing { driver, .. } => Some(driver),
             Stage::Frozen { driver, .. } => driver,
             Stage::Starting { .. } | Stage::Operating => None,
         }
     }
 
-    fn tell_driver(&mut self, key: &Key, outcome: Outcome, why: &str) {
-        let Stage::Preparing { driver, began, .. } = self.stage else {
-            return;
+    /// A connection, for people.
+    pub(super) fn who(&self, conn: Conn) -> String {
+        match self.connections.get(&conn).map(|known| known.peer) {
+            Some(peer) => format!("process {} of user {}", peer.pid, peer.uid),
+            None => "somebody who is gone".to_owned(),
+        }
+    }
+
+    /// That an update is under way, and whose it is.
+    pub(super) fn under_way(&self) -> String {
+        match self.driver() {
+            Some(driver) => format!("an update is under way, driven by {}", self.who(driver)),
+            None => "an update is under way, and waits for the kexec".to_owned(),
+        }
+    }
+
+    pub(super) fn tell_driver(&mut self, key: &Key, outcome: Outcome, why: &str) {
+        let (driver, began) = match self.stage {
+            Stage::Preparing { driver, began, .. }
+            | Stage::Stopping {
+                driver,
+                began,
+                freeze: None,
+                ..
+            } => (driver, began),
+            _ => return,
         };
         let answer = Answer::Client {
             id: key.id.clone(),
@@ -397,7 +491,7 @@ impl<S: Clone> Machine<S> {
     }
 
     /// If nobody is waited for any more, says so.
-    fn check_prepared(&mut self) {
+    pub(super) fn check_prepared(&mut self) {
         let Stage::Preparing { driver, .. } = self.stage else {
             return;
         };
@@ -422,231 +516,9 @@ impl<S: Clone> Machine<S> {
         self.send(driver, answer);
     }
 
-    fn ready_count(&self) -> u64 {
-        let ready = |sub: &&Sub<S>| matches!(sub.share, Share::Ready(_));
-        self.subs.values().filter(ready).count() as u64
-    }
-
-    pub(super) fn freeze(&mut self, conn: Conn, hold: bool) -> Result<(), Problem> {
-        match self.stage {
-            Stage::Prepared { driver, .. } if driver == conn => {}
-            _ => {
-                let text = "there is no update of yours that is prepared";
-                return Err(problem(Code::WrongState, text));
-            }
-        }
-        let complete = self
-            .subs
-            .iter()
-            .filter(|(_, sub)| matches!(sub.share, Share::Ready(_)))
-            .map(|(key, _)| (key, true));
-        // Who does not take part may have a session open all the same, of this update or an earlier one: then it arrives, and must
-        // not be taken for whole.
-        let incomplete = self
-            .left_out
-            .iter()
-            .filter(|key| {
-                let again = self.subs.get(*key).map(|sub| &sub.share);
-                !matches!(again, Some(Share::Ready(_)))
-            })
-            .map(|key| (key, false));
-        let catalogue = entries(complete.chain(incomplete));
-        self.stage = Stage::Freezing { driver: conn, hold };
-        self.out
-            .push(Output::Device(Op::Freeze(catalogue, self.epoch)));
-        Ok(())
-    }
-
-    pub(super) fn frozen(&mut self, epoch: u64, result: Result<S, DeviceError>) {
-        let Stage::Freezing { driver, hold } = self.stage else {
-            return;
-        };
-        if epoch != self.epoch {
-            return;
-        }
-        match result {
-            Ok(record) => {
-                let name = if hold {
-                    STORED_RECORD_HELD
-                } else {
-                    STORED_RECORD
-                };
-                self.out.push(Output::Store {
-                    name: name.to_owned(),
-                    session: record.clone(),
-                });
-                self.wake_at(self.now.saturating_add(self.rules.driver_limit));
-                self.stage = Stage::Frozen {
-                    driver: Some(driver),
-                    hold,
-                    until: self.now.saturating_add(self.rules.driver_limit),
-                    _record: record,
-                };
-                let sessions = self.ready_count();
-                self.log(
-                    Level::Info,
-                    format!("frozen: {sessions} sessions go to the next kernel"),
-                );
-                self.send(driver, Answer::Frozen { sessions });
-            }
-            Err(error) => self.call_off(&format!("luod's own record: {error}")),
-        }
-    }
-
-    pub(super) fn driver_gone(&mut self, conn: Conn) {
-        if self.driver() != Some(conn) {
-            return;
-        }
-        if let Stage::Frozen {
-            driver, hold: true, ..
-        } = &mut self.stage
-        {
-            *driver = None;
-            return;
-        }
-        self.call_off("who drove the update is gone");
-    }
-
-    pub(super) fn call_off_for(&mut self, conn: Conn, why: &str) {
-        let why: String = why.chars().take(200).collect();
-        let why = if why.is_empty() {
-            "it was called off".to_owned()
-        } else {
-            why
-        };
-        let driver = self.driver();
-        self.call_off(&why);
-        if driver != Some(conn) {
-            self.send(conn, Answer::Aborted { reason: why });
-        }
-    }
-
-    /// luod is to end: what goes nowhere without it is undone.
-    pub fn stop(&mut self) {
-        self.call_off("luod is stopped");
-        self.give_up("luod is stopped");
-    }
-
-    /// Undoes everything since PREPARE, in reverse order.
-    fn call_off(&mut self, why: &str) {
-        let driver = self.driver();
-        match std::mem::replace(&mut self.stage, Stage::Operating) {
-            starting @ Stage::Starting { .. } => {
-                self.stage = starting;
-                return;
-            }
-            Stage::Frozen { hold, .. } => {
-                let name = if hold {
-                    STORED_RECORD_HELD
-                } else {
-                    STORED_RECORD
-                };
-                let name = name.to_owned();
-                self.out.push(Output::Unstore { name });
-            }
-            _ => {}
-        }
-        self.epoch += 1;
-        self.left_out.clear();
-        self.log(Level::Warning, format!("the update is called off: {why}"));
-        self.give_up(why);
-        if let Some(driver) = driver {
-            let reason = why.to_owned();
-            self.send(driver, Answer::Aborted { reason });
-        }
-    }
-
-    /// Drops all outgoing sessions, and tells their owners.
-    fn give_up(&mut self, why: &str) {
-        let mut told = Vec::new();
-        for (key, sub) in &mut self.subs {
-            let share = std::mem::replace(&mut sub.share, Share::None);
-            if matches!(share, Share::Ready(_)) {
-                self.out.push(Output::Unstore { name: stored(key) });
-            }
-            if matches!(share, Share::Started(_) | Share::Ready(_)) {
-                told.extend(sub.conn.map(|conn| (conn, key.id.clone())));
-            }
-        }
-        self.subs.retain(|_, sub| sub.conn.is_some());
-        self.orphans_until = None;
-        for (conn, id) in told {
-            let reason = why.to_owned();
-            self.send(
-                conn,
-                Answer::Abort {
-                    id: Some(id),
-                    reason,
-                },
-            );
-        }
-    }
-
-    pub(super) fn tick_update(&mut self) {
-        let now = self.now;
-        match self.stage {
-            Stage::Preparing { until, .. } if until <= now => {
-                let late: Vec<(Key, Option<Conn>)> = self
-                    .subs
-                    .iter()
-                    .filter(|(_, sub)| sub.share.is_pending())
-                    .map(|(key, sub)| (key.clone(), sub.conn))
-                    .collect();
-                for (key, conn) in late {
-                    // The first one may have called all off.
-                    if !matches!(self.stage, Stage::Preparing { .. }) {
-                        break;
-                    }
-                    if let Some(conn) = conn {
-                        let id = Some(key.id.clone());
-                        let reason = "its time is over".to_owned();
-                        self.send(conn, Answer::Abort { id, reason });
-                    }
-                    self.drop_out(&key, "its time is over");
-                }
-            }
-            Stage::Prepared { until, .. }
-            | Stage::Frozen {
-                until, hold: false, ..
-            } if until <= now => {
-                self.call_off("who drives the update does not go on");
-            }
-            _ => {}
-        }
-        if matches!(self.stage, Stage::Preparing { .. }) {
-            let due = |sub: &Sub<S>| matches!(sub.share, Share::Again(at) if at <= now);
-            let again = self.subs.iter().filter(|(_, sub)| due(sub));
-            let again: Vec<Key> = again.map(|(key, _)| key.clone()).collect();
-            for key in again {
-                self.ask(&key);
-            }
-        }
-        if self.orphans_until.is_some_and(|until| until <= now) {
-            self.log(
-                Level::Warning,
-                "nobody goes on with the update that was under way when luod was restarted".into(),
-            );
-            self.give_up("luod was restarted, and nobody went on with the update");
-        }
-    }
-
-    pub(super) fn next_update_tick(&self) -> Option<Millis> {
-        let stage = match self.stage {
-            Stage::Preparing { until, .. }
-            | Stage::Prepared { until, .. }
-            | Stage::Frozen {
-                until, hold: false, ..
-            } => Some(until),
-            _ => None,
-        };
-        let again = self.subs.values().filter_map(|sub| match sub.share {
-            Share::Again(at) => Some(at),
-            _ => None,
-        });
-        stage
-            .into_iter()
-            .chain(self.orphans_until)
-            .chain(again)
-            .min()
+    /// How many go to the next kernel, as things are now.
+    pub(super) fn ready_count(&self) -> u64 {
+        let part = |sub: &&Sub<S>| matches!(sub.share, Share::Prepared(_)) || sub.share.is_ready();
+        self.subs.values().filter(part).count() as u64
     }
 }
