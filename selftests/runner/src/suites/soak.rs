@@ -38,6 +38,7 @@ pub fn updates(lab: &Lab, name: &str, which: Which, updates: u64, seed: u64) -> 
         Check::new(name, event.ok("ok"), event.text("detail"))
     }));
     checks.push(objects(&outcome, updates));
+    checks.push(swapped(&outcome));
     Ok(Played {
         checks,
         logs: vec![outcome.log],
@@ -76,5 +77,17 @@ fn objects(outcome: &Outcome, updates: u64) -> Check {
         "preserved objects and arrays were right in each kernel",
         last.is_none(),
         last.map_or(String::new(), |update| format!("not after update {update}")),
+    )
+}
+
+/// Some files were in swap when they were preserved.
+fn swapped(outcome: &Outcome) -> Check {
+    let values = outcome.kind("value");
+    let swapped = values.filter(|event| event.text("name") == "swapped");
+    let bytes: u64 = swapped.map(|event| event.number("value")).sum();
+    Check::new(
+        "some of it was in swap on the way",
+        bytes > 0,
+        format!("{} KiB", bytes >> 10),
     )
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The files of the soak: memfds small, huge, sparse and swapped out, and eventfds, each with what must be in it.
 
-use super::super::memfd::swap;
 use crate::memory::{self, Wish};
 use crate::pattern::{self, Depth};
 use crate::sys::{Mapping, PAGE};
@@ -192,21 +191,12 @@ impl Held {
         Ok(())
     }
 
-    /// Pushes it out to the swap device, where that can be: what is preserved is pinned.
+    /// Asks for it to go to the swap device. What is preserved is pinned and stays, and a hole is
+    /// filled by the look at it.
     pub fn page_out(&self) -> Result<()> {
         match &self.item {
             Item::Memory { bytes, .. } => crate::sys::page_out(&self.file, *bytes),
             Item::Event { .. } => Ok(()),
-        }
-    }
-
-    /// Pushes it out for certain, unless it has holes: looking at a hole fills it.
-    pub fn swap_out(&self) -> Result<()> {
-        match &self.item {
-            Item::Memory {
-                bytes, every: 1, ..
-            } => swap::out(&self.file, *bytes as u64),
-            _ => Ok(()),
         }
     }
 }

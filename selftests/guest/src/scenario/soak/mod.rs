@@ -76,6 +76,8 @@ fn round(cmdline: &Cmdline, random: &mut Rng) -> Result<String> {
         ));
     }
     change(&mut sessions, random)?;
+    let swap = |name| machine::memory_figure("/proc/meminfo", name);
+    event::value("swapped", swap("SwapTotal")? - swap("SwapFree")?);
     let by_luod = generation % WITH_LUOD == WITH_LUOD - 1;
     ledger.service = by_luod;
     ledger.entries = sessions
@@ -183,7 +185,7 @@ fn change(sessions: &mut Vec<Open>, random: &mut Rng) -> Result<()> {
                 held.rewrite(random)?;
             }
             if random.u8(..) < 24 {
-                held.swap_out()?;
+                held.page_out()?;
             }
         }
     }
