@@ -3,6 +3,7 @@
 
 mod format;
 mod host;
+mod kerneldoc;
 mod links;
 mod listed;
 mod named;
@@ -68,6 +69,11 @@ pub fn check(steps: &Steps) -> Result<()> {
     let source = ensure_source(Tree::Ours, steps);
     let tree = source.as_ref().ok().map(PathBuf::as_path);
     report("what documents name is there", named::check(&root, tree));
+    let kernel_doc = |source: &PathBuf| kerneldoc::check(&root, source);
+    report(
+        "kernel-doc of what drivers in C call",
+        source.as_ref().map_or_else(said, kernel_doc),
+    );
     let files = |source: &PathBuf| format::kernel(&root, source, steps);
     report(
         "rustfmt, kernel files",
