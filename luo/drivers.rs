@@ -2,8 +2,8 @@
 
 //! The registry: which handlers there are, and which FLBs each of them needs.
 //!
-//! Handlers whose formats differ in nothing but the version are a family: they take the same files,
-//! and which of them gets one is a question of who is to read it.
+//! Handlers whose formats differ in nothing but the version may take the same files: which of them gets
+//! one is a question of who is to read it. One that did not take the file never gets it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,14 +119,16 @@ impl Drivers {
         )?)
     }
 
-    /// The newest handler of a family that may write, and writes what `choice` says is read.
+    /// The newest handler of a name that may write, and writes what `choice` says is read; its version is
+    /// less than `below`, if it says so.
     ///
     /// # Errors
     ///
     /// [`EPROTONOSUPPORT`] if there is none.
-    pub(crate) fn choose(&self, name: &Compatible, choice: &Choice<'_>) -> Result<Driver> {
-        let family = self.handlers.iter().filter(|e| e.format.name == *name);
-        family
+    fn newest(&self, name: &Compatible, choice: &Choice<'_>, below: Option<u32>) -> Result<Driver> {
+        let named = self.handlers.iter().filter(|e| e.format.name == *name);
+        named
+            .filter(|e| below.is_none_or(|below| e.format.version < below))
             .filter(|e| e.enabled && choice.reads(&e.format))
             .max_by_key(|e| e.format.version)
             .and_then(Entry::driver)
@@ -310,6 +312,28 @@ pub(crate) fn of_file(drivers: &Locked<Drivers>, file: &File) -> Result<Driver> 
             return Ok(driver);
         }
         number = driver.number;
+    }
+}
+
+/// The newest handler of a name that may write, writes what `choice` says is read, and `takes` the file
+/// in question: who shares a name need not take the same files.
+///
+/// # Errors
+///
+/// [`EPROTONOSUPPORT`] if there is none.
+pub(crate) fn choose(
+    drivers: &Locked<Drivers>,
+    name: &Compatible,
+    choice: &Choice<'_>,
+    takes: impl Fn(&Ops) -> bool,
+) -> Result<Driver> {
+    let mut below = None;
+    loop {
+        let driver = drivers.lock().newest(name, choice, below)?;
+        if takes(&driver.ops) {
+            return Ok(driver);
+        }
+        below = Some(driver.format.version);
     }
 }
 

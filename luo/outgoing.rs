@@ -5,7 +5,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use super::drivers::{of_file, Drivers, User};
+use super::drivers::{choose, of_file, Driver, Drivers, User};
 use super::flb::Uses;
 use super::format::{FileSer, SessionSer};
 use super::formats::choice::Choice;
@@ -59,7 +59,7 @@ impl Preserved {
     }
 
     fn convert(&mut self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result {
-        let driver = drivers.lock().choose(&self.format.name, choice)?;
+        let driver = self.choose(drivers, choice)?;
         if driver.format == self.format {
             return Ok(());
         }
@@ -77,6 +77,13 @@ impl Preserved {
         Ok(())
     }
 
+    /// The handler that should have it: its own one, or one that can make it of what that has kept.
+    fn choose(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> Result<Driver> {
+        choose(drivers, &self.format.name, choice, |ops| {
+            *ops == self.ops || (ops.converts(&self.ops) && ops.can_preserve(&self.file))
+        })
+    }
+
     /// Whether it will be read as it is, and nobody has forbidden that.
     fn may_stay(&self, drivers: &Locked<Drivers>, choice: &Choice<'_>) -> bool {
         choice.reads(&self.format) && drivers.lock().enabled(&self.format) != Some(false)
@@ -92,7 +99,7 @@ impl Preserved {
         if self.may_stay(drivers, choice) {
             return Ok(());
         }
-        drivers.lock().choose(&self.format.name, choice).map(|_| ())
+        self.choose(drivers, choice).map(|_| ())
     }
 }
 
@@ -308,7 +315,7 @@ impl Files {
         self.blocks.reserve(self.list.len() + 1)?;
         let file = file()?;
         let name = of_file(drivers, &file)?.format.name;
-        let driver = drivers.lock().choose(&name, choice);
+        let driver = choose(drivers, &name, choice, |ops| ops.can_preserve(&file));
         let driver = driver.inspect_err(|_| {
             log::pr_err!("luo: a file is not preserved: whoever boots next reads no version of {name} that is written here\n")
         })?;

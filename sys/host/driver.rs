@@ -120,8 +120,12 @@ impl Ops {
         self.0.unfreeze(file, saved.data);
     }
 
+    pub(crate) fn converts(&self, by: &Ops) -> bool {
+        self.0.keeps() == by.0.keeps()
+    }
+
     pub(crate) fn convert(&self, file: &File, saved: &mut Saved, by: &Ops, from: u32) -> Result {
-        if self.0.keeps() != by.0.keeps() {
+        if !self.converts(by) {
             return Err(EPROTONOSUPPORT);
         }
         let (data, private) = self.0.convert(file, saved.data, saved.private, from)?;

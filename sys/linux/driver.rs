@@ -221,6 +221,12 @@ impl Ops {
         }
     }
 
+    /// Whether [`Self::convert`] can do something with what another handler keeps.
+    pub(crate) fn converts(&self, by: &Ops) -> bool {
+        let Versions { convert, family } = self.1;
+        convert.is_some() && family != 0 && family == by.1.family
+    }
+
     /// Makes what the handler of another version has preserved into what this one would have.
     ///
     /// # Errors
@@ -228,8 +234,7 @@ impl Ops {
     /// [`EPROTONOSUPPORT`] if it cannot, or if the other one, `by`, keeps something else in memory; what
     /// it says. All is as it was then.
     pub(crate) fn convert(&self, file: &File, saved: &mut Saved, by: &Ops, from: u32) -> Result {
-        let Versions { convert, family } = self.1;
-        let convert = convert.filter(|_| family != 0 && family == by.1.family);
+        let convert = self.1.convert.filter(|_| self.converts(by));
         let convert = convert.ok_or(EPROTONOSUPPORT)?;
         let mut args = self.with(file, saved);
         // SAFETY: The invariant; what was saved came from a handler that keeps the same.

@@ -45,6 +45,8 @@ struct Family {
     conversions: Cell<u32>,
     /// Each keeps something of its own in memory.
     apart: Cell<bool>,
+    /// The one that takes files, if not all do.
+    only: Cell<Option<u32>>,
 }
 
 struct Body;
@@ -76,7 +78,8 @@ impl Handler for Version {
     }
 
     fn can_preserve(&self, file: &File) -> bool {
-        file.inner.is::<Body>()
+        let only = self.family.only.get();
+        file.inner.is::<Body>() && only.is_none_or(|only| only == self.number)
     }
 
     fn preserve(&self, file: &File) -> Result<(u64, u64)> {
@@ -468,6 +471,19 @@ fn a_handler_that_keeps_something_else_does_not_convert() {
     host.family.apart.set(false);
     host.load(&image(&[2]), ON).unwrap();
     assert_eq!(host.versions(), [2]);
+    host.end();
+}
+
+#[test]
+fn who_does_not_take_a_file_never_gets_it() {
+    let mut host = Host::new(&[1, 2]);
+    host.family.only.set(Some(1));
+    host.preserve(1).unwrap();
+    assert_eq!(host.versions(), [1]);
+    host.load(&image(&[1, 2]), ON).unwrap();
+    assert_eq!(host.versions(), [1]);
+    assert_eq!(host.load(&image(&[2]), ON), Err(EPROTONOSUPPORT));
+    assert_eq!(host.versions(), [1]);
     host.end();
 }
 
