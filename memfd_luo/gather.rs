@@ -16,6 +16,8 @@ struct Keeper {
     table: Table<Run>,
     /// The last one, which may still grow. Not preserved yet.
     ahead: Run,
+    /// Pages in those of the table.
+    held: u64,
 }
 
 /// What a file's extents are, in order.
@@ -29,6 +31,7 @@ impl Keeper {
     fn add(&mut self, kho: &mut impl Kho, run: Run) -> Result {
         let joins = self.ahead.count > 0
             && self.ahead.order == run.order
+            && self.ahead.filled == run.filled
             && self.ahead.goes_on(run.pfn, run.index);
         if joins {
             self.ahead.count += run.count;
@@ -49,6 +52,7 @@ impl Keeper {
             unpreserve(kho, &run);
             return Err(err);
         }
+        self.held += run.pages();
         self.ahead = Run::NONE;
         Ok(())
     }
@@ -123,6 +127,7 @@ pub(super) fn gather(
     let mut new = Keeper {
         table: Table::new()?,
         ahead: Run::NONE,
+        held: 0,
     };
     let mut next = 0;
     let mut kept = extents.clone().try_for_each(|extent| {
@@ -136,6 +141,13 @@ pub(super) fn gather(
         Ok(()) if new.table.count() == 0 => {
             new.table.free();
             return Ok(None);
+        }
+        // Neighbours are joined as they come.
+        Ok(()) if extents.clone().next().is_none() => {
+            return Ok(Some(Extents {
+                held: new.held,
+                table: new.table,
+            }));
         }
         Ok(()) => join(extents, new.table.records()),
         Err(err) => Err(err),

@@ -78,8 +78,18 @@ pub(crate) trait Source {
         into: &mut [Folio; BATCH],
     ) -> Result<usize>;
 
-    /// Pages that are in the file now, in memory or in swap.
-    fn pages(&self) -> u64;
+    /// Pages of the file that are in memory.
+    fn in_memory(&mut self) -> u64;
+
+    /// Pages of the file that are in swap.
+    fn swapped(&mut self) -> u64;
+
+    /// Pages that the file is charged for, wherever they are. It is charged for a page a moment after
+    /// that has come into memory, and before it can leave that again.
+    fn charged(&mut self) -> u64;
+
+    /// Whether memory of a run is known to be bad.
+    fn any_bad(&mut self, run: &Run) -> bool;
 
     /// Fills in the orders of folios that are pinned.
     fn orders(&mut self, folios: &mut [Folio]);
@@ -91,14 +101,22 @@ pub(crate) trait Source {
     fn unpin_run(&mut self, run: &Run);
 }
 
-/// A memfd that is filled with what was handed over, and that nobody else knows yet.
+/// A memfd that is filled with what was handed over, and that nobody has open yet.
 pub(crate) trait Sink {
-    /// Makes folios of claimed frames, charges them, and puts them into the file.
+    /// At most so many pages will be in the file.
+    fn expect(&mut self, pages: u64);
+
+    /// Makes folios of claimed frames, charges them, and puts them into the file. If who retrieves it may
+    /// not have all of it in memory, but can have the rest in swap, what is there may go to swap from then
+    /// on: see [`Self::is_shared`].
     ///
     /// # Errors
     ///
     /// Nothing has changed then.
     fn fill(&mut self, runs: &[Run]) -> Result;
+
+    /// Whether folios of the file may be in swap, so that it cannot be taken apart into frames any more.
+    fn is_shared(&self) -> bool;
 
     /// Undoes [`Self::fill`] for these folios: their frames wait again. Fills in their orders.
     fn take_back(&mut self, folios: &mut [Folio]);

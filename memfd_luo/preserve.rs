@@ -15,7 +15,7 @@ use crate::kho::addr::{Order, PhysAddr};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::tree::NodeStore;
 use crate::kho::vmalloc::{self, Descriptor};
-use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::error::{Result, EHWPOISON, EINVAL, ENOMEM};
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Frame;
 
@@ -73,6 +73,30 @@ pub(crate) fn freeze(at: PhysAddr, pos: u64, seals: u32) -> Result {
     (header.pos, header.seals) = (pos, seals);
     header.store(page);
     Ok(())
+}
+
+/// Whether memory that is preserved was found to be bad since.
+///
+/// # Errors
+///
+/// [`EHWPOISON`] if it was.
+#[inline(never)]
+pub(crate) fn judge(source: &mut impl Source, at: PhysAddr) -> Result {
+    let header = Header::load(Frame::at(at).ok_or(EINVAL)?);
+    if header.size == 0 {
+        return Ok(());
+    }
+    let mut records = records_of(&header);
+    let mut batch = [Folio::NONE; BATCH];
+    loop {
+        let folios = next_folios(source, &mut records, &mut batch);
+        if folios.is_empty() {
+            return Ok(());
+        }
+        if runs(folios).any(|run| source.any_bad(&run)) {
+            return Err(EHWPOISON);
+        }
+    }
 }
 
 /// Undoes [`preserve`].

@@ -119,8 +119,8 @@ impl Sparse {
         }
     }
 
-    /// Puts all folios into a file, joined to folios of up to `merge`, if it says so. None may be
-    /// larger than `most`.
+    /// Puts all folios into a file, joined to folios of up to `merge`, if it says so, and cut to ones
+    /// of `most` where they are larger: this kernel may have none so large.
     ///
     /// # Errors
     ///
@@ -138,11 +138,15 @@ impl Sparse {
             return Err(refusal);
         }
         let mut done = 0;
+        sink.expect(self.header.held);
         let filled = self.fill(sink, merge, most, &mut done);
         let filled = filled.and_then(|()| Ok(sink.publish(self.header.held)?));
         if let Err(refusal) = filled {
-            self.take_back(sink, merge, done);
-            unclaim(kho, self.extents());
+            // The rest stays out of use once there is no way back.
+            if !sink.is_shared() {
+                self.take_back(sink, merge, most, done);
+                unclaim(kho, self.extents());
+            }
             self.put_back(kho);
             return Err(refusal);
         }
@@ -159,8 +163,8 @@ impl Sparse {
         most: Order,
         done: &mut usize,
     ) -> Result<(), Refusal> {
-        let mut pieces = self.pieces(merge, sink.zones());
-        fill_with(sink, &mut pieces, most, done)
+        let mut pieces = self.pieces(merge, most, sink.zones());
+        fill_with(sink, &mut pieces, done)
     }
 
     /// The runs that the extents become in a file.
@@ -168,15 +172,17 @@ impl Sparse {
     fn pieces(
         &self,
         merge: Option<Order>,
+        most: Order,
         zone: fn(u64) -> u32,
     ) -> impl Iterator<Item = Run> + use<> {
-        Pieces::new(self.extents(), merge, zone).flat_map(steps)
+        let whole = Pieces::new(self.extents(), merge, zone);
+        whole.flat_map(move |run| steps(run.cut(most)))
     }
 
     /// Takes the first `done` runs out of the file.
     #[inline(never)]
-    fn take_back(&self, sink: &mut impl Sink, merge: Option<Order>, done: usize) {
-        let mut pieces = self.pieces(merge, sink.zones());
+    fn take_back(&self, sink: &mut impl Sink, merge: Option<Order>, most: Order, done: usize) {
+        let mut pieces = self.pieces(merge, most, sink.zones());
         take_out(sink, &mut pieces.by_ref().take(done));
     }
 
@@ -201,10 +207,9 @@ impl Sparse {
 
 /// Fills a file with pieces, a batch at a time; `done` of them are in it, however it ends.
 #[inline(never)]
-fn fill_with(
+pub(super) fn fill_with(
     sink: &mut impl Sink,
     pieces: &mut impl Iterator<Item = Run>,
-    most: Order,
     done: &mut usize,
 ) -> Result<(), Refusal> {
     let mut batch = [Run::NONE; RUNS];
@@ -219,9 +224,6 @@ fn fill_with(
         let Some(piece) = piece else {
             return Ok(());
         };
-        if piece.order > most {
-            return Err(Refusal::lie("a folio is too large for a file"));
-        }
         if let Some(slot) = batch.get_mut(count) {
             *slot = piece;
             count += 1;
@@ -232,7 +234,7 @@ fn fill_with(
 
 /// Takes the folios of pieces out of a file.
 #[inline(never)]
-fn take_out(sink: &mut impl Sink, pieces: &mut impl Iterator<Item = Run>) {
+pub(super) fn take_out(sink: &mut impl Sink, pieces: &mut impl Iterator<Item = Run>) {
     let mut batch = [Folio::NONE; RUNS];
     let mut count = 0;
     for piece in pieces {
@@ -269,7 +271,7 @@ fn claim_extent(incoming: &mut Incoming, extent: Run) -> Run {
 }
 
 /// A long run in parts that a sink can take in one step.
-fn steps(run: Run) -> impl Iterator<Item = Run> + Clone {
+pub(super) fn steps(run: Run) -> impl Iterator<Item = Run> + Clone {
     let mut rest = run;
     core::iter::from_fn(move || {
         if rest.count == 0 {

@@ -8,8 +8,9 @@
 //! again or be given up.
 
 use super::format::{Header, Record, Refusal};
+use super::restore::{fill_with, steps, take_out};
 use super::run::runs;
-use super::table::Cursor;
+use super::table::{Cursor, Table};
 use super::{Folio, Kho, Run, Sink, RUNS, STEP};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::incoming::Incoming;
@@ -28,6 +29,9 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Pages of the largest folio in a file, beyond the one it was needed for.
+    const BEYOND: u64 = 511;
+
     /// Claims the file whose header is at an address that the previous kernel said.
     ///
     /// # Errors
@@ -66,7 +70,8 @@ impl Waiting {
         put_back_metadata(kho, self.at, self.records);
     }
 
-    /// Puts all folios into a file. Folios larger than `most` are refused.
+    /// Puts all folios into a file, those that are larger than `most` in parts of it: this kernel may
+    /// have none so large.
     ///
     /// # Errors
     ///
@@ -77,17 +82,29 @@ impl Waiting {
         sink: &mut impl Sink,
         most: Order,
     ) -> Result<(), Refusal> {
-        let mut walk = self.walk(most);
+        // What was cut has not the order any more that it waits with.
+        let mut cut = match Table::new() {
+            Ok(cut) => Cut { runs: cut, most },
+            Err(err) => {
+                self.put_back(kho);
+                return Err(err.into());
+            }
+        };
+        // Without holes; the last folio may reach beyond the end.
+        sink.expect(self.header.pages().saturating_add(Self::BEYOND));
+        let mut walk = self.walk();
         let filled = self
-            .fill(kho, sink, &mut walk)
+            .fill(kho, sink, &mut walk, &mut cut)
             .and_then(|pages| Ok(sink.publish(pages)?));
-        if let Err(refusal) = filled {
-            self.take_back(kho, sink, walk.done);
-            self.put_back(kho);
-            return Err(refusal);
+        if filled.is_err() && !sink.is_shared() {
+            self.take_back(kho, sink, walk.done, &cut);
         }
-        self.free(kho);
-        Ok(())
+        cut.runs.free();
+        match filled {
+            Ok(()) => self.free(kho),
+            Err(_) => self.put_back(kho),
+        }
+        filled
     }
 
     /// Fills the file step by step. Returns its pages. `walk.done` folios are in it, however it ends.
@@ -97,6 +114,7 @@ impl Waiting {
         kho: &mut impl Kho,
         sink: &mut impl Sink,
         walk: &mut Walk<impl Iterator<Item = Pfn> + Clone>,
+        cut: &mut Cut,
     ) -> Result<u64, Refusal> {
         let mut batch = [Run::NONE; RUNS];
         let mut pages = 0;
@@ -105,9 +123,9 @@ impl Waiting {
             let runs = batch.get(..count).unwrap_or_default();
             let filled = claimed.and_then(|()| match runs {
                 [] => Ok(()),
-                runs => Ok(sink.fill(runs)?),
+                runs => cut.fill(sink, runs),
             });
-            if filled.is_err() {
+            if filled.is_err() && !sink.is_shared() {
                 unclaim(kho, runs.iter().copied());
             }
             filled?;
@@ -121,26 +139,40 @@ impl Waiting {
 
     /// Takes the first `done` folios out of the file; they wait again.
     #[inline(never)]
-    fn take_back(&self, kho: &mut impl Kho, sink: &mut impl Sink, done: u64) {
+    fn take_back(&self, kho: &mut impl Kho, sink: &mut impl Sink, done: u64, cut: &Cut) {
         let mut left = done;
         let mut cursor = self.cursor();
+        let mut cuts = cut.runs.records();
         let mut batch = [Folio::NONE; RUNS];
         while left > 0 {
             let mut count = 0;
+            let mut in_parts = None;
             for folio in batch.iter_mut() {
                 let Some(record) = (left > 0).then(|| cursor.next()).flatten() else {
                     break;
                 };
+                in_parts = cuts.next_if(|run| run.index == record.index);
+                if let Some(run) = in_parts {
+                    // Its other records go with it.
+                    let others = usize::try_from(run.count - 1).unwrap_or(0);
+                    cursor.by_ref().take(others).for_each(drop);
+                    left = left.saturating_sub(run.count);
+                    break;
+                }
                 (folio.pfn, folio.index) = (record.pfn, record.index);
                 count += 1;
                 left -= 1;
             }
             let folios = batch.get_mut(..count).unwrap_or_default();
-            if folios.is_empty() {
+            if folios.is_empty() && in_parts.is_none() {
                 return;
             }
             sink.take_back(folios);
             unclaim(kho, runs(folios));
+            if let Some(run) = in_parts {
+                take_out(sink, &mut steps(run.cut(cut.most)));
+                unclaim(kho, core::iter::once(run));
+            }
         }
     }
 
@@ -162,14 +194,14 @@ impl Waiting {
     /// Looks at all folios, and claims none.
     #[inline(never)]
     fn look(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
-        let mut walk = self.walk(Order::LARGEST);
+        let mut walk = self.walk();
         kho.incoming(|incoming| Ok(walk.look(incoming)))?
     }
 
     /// Claims and frees folio after folio, up to one that is refused.
     #[inline(never)]
     fn free_folios(&self, kho: &mut impl Kho) -> Result<(), Refusal> {
-        let mut walk = self.walk(Order::LARGEST);
+        let mut walk = self.walk();
         let mut batch = [Run::NONE; RUNS];
         loop {
             let (count, claimed) = kho.incoming(|incoming| Ok(walk.step(incoming, &mut batch)))?;
@@ -188,20 +220,55 @@ impl Waiting {
         free_metadata(kho, self.at, self.records);
     }
 
-    /// A walk over the folios, of which none may be larger than `most`.
-    fn walk(&self, most: Order) -> Walk<impl Iterator<Item = Pfn> + Clone + use<>> {
+    /// A walk over the folios.
+    fn walk(&self) -> Walk<impl Iterator<Item = Pfn> + Clone + use<>> {
         Walk {
             cursor: self.cursor(),
             ahead: Run::NONE,
             next: 0,
             pages: self.header.pages(),
-            most,
             done: 0,
         }
     }
 
     fn cursor(&self) -> Cursor<impl Iterator<Item = Pfn> + Clone + use<>, Record> {
         Cursor::new(pages_of(&self.records), self.header.folios)
+    }
+}
+
+/// Runs that are in the file in parts, as its folios must not be larger than `most`.
+struct Cut {
+    runs: Table<Run>,
+    most: Order,
+}
+
+impl Cut {
+    /// Puts runs into the file.
+    ///
+    /// # Errors
+    ///
+    /// None of them is in it then.
+    #[inline(never)]
+    fn fill(&mut self, sink: &mut impl Sink, runs: &[Run]) -> Result<(), Refusal> {
+        let most = self.most;
+        let too_large = |run: &&Run| run.order > most;
+        if !runs.iter().any(|run| run.order > most) {
+            return Ok(sink.fill(runs)?);
+        }
+        let before = self.runs.count();
+        let mut cut = runs.iter().filter(too_large);
+        let noted = cut.try_for_each(|run| self.runs.push(*run));
+        let parts = || runs.iter().flat_map(|run| steps(run.cut(most)));
+        let mut done = 0;
+        let filled = match noted {
+            Ok(()) => fill_with(sink, &mut parts(), &mut done),
+            Err(err) => Err(err.into()),
+        };
+        if filled.is_err() && !sink.is_shared() {
+            take_out(sink, &mut parts().take(done));
+            self.runs.truncate(before);
+        }
+        filled
     }
 }
 
@@ -294,7 +361,6 @@ struct Walk<P: Iterator<Item = Pfn> + Clone> {
     /// The first page of the file that is not taken yet.
     next: u64,
     pages: u64,
-    most: Order,
     /// Folios that are in the file.
     done: u64,
 }
@@ -375,9 +441,6 @@ impl<P: Iterator<Item = Pfn> + Clone> Walk<P> {
         let order = incoming.block_at(pfn).ok_or(NOT_THERE)?;
         if index < self.next || index >= self.pages || index % order.pages() != 0 {
             return Err(Refusal::lie("a folio has no place in the file"));
-        }
-        if order > self.most {
-            return Err(Refusal::lie("a folio is too large for a file"));
         }
         if fresh {
             self.ahead.order = order;

@@ -44,6 +44,16 @@ impl Run {
         }
     }
 
+    /// The same pages in folios of `most`, if these are larger.
+    pub(crate) fn cut(self, most: Order) -> Self {
+        let apart = self.order.raw().saturating_sub(most.raw());
+        Self {
+            order: self.order.min(most),
+            count: self.count << apart,
+            ..self
+        }
+    }
+
     /// Whether a folio there, of the same kind, would be the run's next.
     pub(crate) fn goes_on(&self, pfn: Pfn, index: u64) -> bool {
         pfn == self.pfn.plus(self.pages()) && self.index.checked_add(self.pages()) == Some(index)

@@ -13,7 +13,7 @@ use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::tree::NodeStore;
 use crate::kho::vmalloc::{self, Descriptor};
-use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::error::{Result, EHWPOISON, EINVAL, ENOMEM};
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Frame;
 
@@ -91,12 +91,35 @@ pub(crate) fn freeze(
     about: &About,
 ) -> Result {
     let page = Frame::at(at).ok_or(EINVAL)?;
-    if source.pages() != Header::load(page).0.held {
+    if !holds(source, Header::load(page).0.held) {
         look_again(kho, source, page, false)?;
     }
     let mut header = Header::load(page).0;
     (header.pos, header.seals, header.mode) = (about.pos, about.seals, about.mode);
     header.store(page, extents(&header));
+    Ok(())
+}
+
+/// Whether the pages that are in a file are so many, and no others were between the looks.
+///
+/// A page that goes to swap or comes from there meanwhile may be counted twice, or not at all. What the
+/// file is charged for stays the same then.
+fn holds(source: &mut impl Source, pages: u64) -> bool {
+    source.charged() == pages && source.in_memory() + source.swapped() == pages
+}
+
+/// Whether memory that is preserved was found to be bad since.
+///
+/// # Errors
+///
+/// [`EHWPOISON`] if it was.
+#[inline(never)]
+pub(crate) fn judge(source: &mut impl Source, at: PhysAddr) -> Result {
+    let header = Header::load(Frame::at(at).ok_or(EINVAL)?).0;
+    let any = extents(&header).any(|run| source.any_bad(&run));
+    if any {
+        return Err(EHWPOISON);
+    }
     Ok(())
 }
 

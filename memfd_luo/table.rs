@@ -13,7 +13,7 @@ use crate::kho::tree::NodeStore;
 use crate::kho::vmalloc::{Descriptor, List};
 use crate::sys::error::{Result, EFBIG, ENOMEM};
 use crate::sys::pages::BuddyNodes;
-use crate::sys::{Frame, FRAME_WORDS};
+use crate::sys::{cpu, Frame, FRAME_WORDS};
 
 /// A record of an array: so many words, none of which lies in another page than the others.
 pub(crate) trait Entry: Copy {
@@ -154,6 +154,8 @@ impl<P: Iterator<Item = Pfn>, E: Entry> Cursor<P, E> {
     fn read(&mut self) -> Option<E> {
         while self.left > 0 {
             if self.place == E::PER_PAGE {
+                // There may be millions, and whoever reads them holds no spinlock.
+                cpu::resched();
                 self.page = self.pages.next().and_then(|pfn| Frame::at(pfn.phys()));
                 self.place = 0;
             }

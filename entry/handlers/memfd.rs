@@ -116,9 +116,24 @@ impl Source for Memfd<'_> {
         Ok(nr)
     }
 
-    fn pages(&self) -> u64 {
+    fn in_memory(&mut self) -> u64 {
         // SAFETY: The invariant.
-        unsafe { glue::lu_memfd_pages(self.0) }
+        unsafe { glue::lu_memfd_in_memory(self.0) }
+    }
+
+    fn swapped(&mut self) -> u64 {
+        // SAFETY: The invariant.
+        unsafe { glue::lu_memfd_swapped(self.0) }
+    }
+
+    fn charged(&mut self) -> u64 {
+        // SAFETY: The invariant.
+        unsafe { glue::lu_memfd_charged(self.0) }
+    }
+
+    fn any_bad(&mut self, run: &Run) -> bool {
+        // SAFETY: Its folios are pinned, so they have struct pages.
+        unsafe { glue::lu_any_poisoned(run.pfn.raw(), run.pages()) }
     }
 
     fn unpin_run(&mut self, run: &Run) {
@@ -145,17 +160,31 @@ impl Source for Memfd<'_> {
 /// # Invariants
 ///
 /// Points to an open shmem file that nobody else has.
-struct NewMemfd(*mut glue::file);
+struct NewMemfd {
+    file: *mut glue::file,
+    /// Pages that are in it.
+    pages: u64,
+    /// Pages that will be in it, at most.
+    expected: u64,
+    /// Pages that are accounted for and not in it yet, once what is in it may go to swap.
+    to_come: Option<u64>,
+}
 
 impl NewMemfd {
     fn create(about: &glue::lu_memfd_about) -> Result<Self> {
         // SAFETY: `about` may be read.
         let file = unsafe { glue::lu_memfd_create(about) };
-        kernel::error::from_err_ptr(file).map(Self)
+        // INVARIANT: It is new.
+        kernel::error::from_err_ptr(file).map(|file| Self {
+            file,
+            pages: 0,
+            expected: 0,
+            to_come: None,
+        })
     }
 
     fn give_away(self) -> *mut glue::file {
-        let file = self.0;
+        let file = self.file;
         core::mem::forget(self);
         file
     }
@@ -164,11 +193,41 @@ impl NewMemfd {
 impl Drop for NewMemfd {
     fn drop(&mut self) {
         // SAFETY: The invariant; the reference is given up.
-        unsafe { glue::lu_memfd_put(self.0) };
+        unsafe { glue::lu_memfd_put(self.file) };
+    }
+}
+
+impl NewMemfd {
+    /// Fills some in. Once the file is shared, these are as well, and want of memory is no reason to fail.
+    fn fill_some(&mut self, list: &[glue::lu_memfd_run], nr: c_uint) -> Result {
+        let shared = self.to_come.is_some();
+        // SAFETY: The invariant; the frames were claimed from the incoming tree in blocks of these
+        // orders, and their places in the file are free and aligned: `Walk` saw to it.
+        kernel::error::to_result(unsafe {
+            glue::lu_memfd_fill(self.file, list.as_ptr(), nr, shared)
+        })
+    }
+
+    /// Lets what is in the file go to swap, as the rest has no room beside it.
+    fn share(&mut self) -> Result {
+        // SAFETY: The invariant.
+        kernel::error::to_result(unsafe {
+            glue::lu_memfd_share(self.file, self.pages, self.expected)
+        })?;
+        self.to_come = Some(self.expected.saturating_sub(self.pages));
+        Ok(())
     }
 }
 
 impl Sink for NewMemfd {
+    fn expect(&mut self, pages: u64) {
+        self.expected = pages;
+    }
+
+    fn is_shared(&self) -> bool {
+        self.to_come.is_some()
+    }
+
     #[inline(never)]
     fn fill(&mut self, runs: &[Run]) -> Result {
         let mut list = [glue::lu_memfd_run {
@@ -187,10 +246,16 @@ impl Sink for NewMemfd {
                 filled: from.filled,
             };
         }
-        // SAFETY: The invariant; the frames were claimed from the incoming tree in blocks of these
-        // orders, and their places in the file are free and aligned: `Walk` saw to it.
-        let err = unsafe { glue::lu_memfd_fill(self.0, list.as_ptr(), count::<RUNS, _>(runs)) };
-        kernel::error::to_result(err)
+        let nr = count::<RUNS, _>(runs);
+        match self.fill_some(&list, nr) {
+            // What C says when the cgroup is at its limit.
+            Err(EDQUOT) => self.share().and_then(|()| self.fill_some(&list, nr))?,
+            done => done?,
+        }
+        let pages = runs.iter().map(Run::pages).sum();
+        self.pages += pages;
+        self.to_come = self.to_come.map(|left| left.saturating_sub(pages));
+        Ok(())
     }
 
     #[inline(never)]
@@ -198,7 +263,9 @@ impl Sink for NewMemfd {
         let mut batch = [NO_FOLIO; BATCH];
         put(&mut batch, folios);
         // SAFETY: `fill` put these folios there, and nobody else knows of the file.
-        unsafe { glue::lu_memfd_take_back(self.0, batch.as_mut_ptr(), count::<BATCH, _>(folios)) };
+        unsafe {
+            glue::lu_memfd_take_back(self.file, batch.as_mut_ptr(), count::<BATCH, _>(folios))
+        };
         get(&batch, folios);
     }
 
@@ -210,8 +277,13 @@ impl Sink for NewMemfd {
     }
 
     fn publish(&mut self, pages: u64) -> Result {
+        if let Some(left) = self.to_come {
+            // SAFETY: The invariant; so many pages are accounted for, and not in it.
+            unsafe { glue::lu_memfd_come_out(self.file, left) };
+            return Ok(());
+        }
         // SAFETY: The invariant.
-        kernel::error::to_result(unsafe { glue::lu_memfd_publish(self.0, pages) })
+        kernel::error::to_result(unsafe { glue::lu_memfd_publish(self.file, pages) })
     }
 }
 
@@ -339,15 +411,31 @@ unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, da
     file.thaw();
 }
 
+/// Brings up to date what is recorded of a file; also looks whether its memory is good, if there may be
+/// bad memory that was not known of when it was preserved.
+///
 /// # Safety
 ///
 /// As for [`lu_memfd_unpreserve`].
 #[no_mangle]
-unsafe extern "C" fn lu_memfd_update(file: *mut glue::file, version: u32, data: u64) -> c_int {
+unsafe extern "C" fn lu_memfd_update(
+    file: *mut glue::file,
+    version: u32,
+    data: u64,
+    maybe_bad: bool,
+) -> c_int {
     let mut batch = [NO_FOLIO; BATCH];
     // INVARIANT: By the caller's promise.
     let mut file = Memfd(file, &mut batch);
-    let done = Version::of(version).and_then(|to| update(&mut file, to, PhysAddr::new(data)));
+    let at = PhysAddr::new(data);
+    let done = Version::of(version).and_then(|version| {
+        update(&mut file, version, at)?;
+        match version {
+            _ if !maybe_bad => Ok(()),
+            Version::Two => preserve::judge(&mut file, at),
+            Version::Three => sparse::judge(&mut file, at),
+        }
+    });
     kernel::error::from_result(|| done.map(|()| 0))
 }
 

@@ -2,7 +2,7 @@
 
 //! memfds through updates of the simulated machine: bytes, batches, failures, and lies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
@@ -39,8 +39,45 @@ pub(super) struct File {
     /// The call that fails, counted down.
     pub(super) fails_in: Option<u64>,
     pub(super) published: bool,
+    /// Whether somebody may have folios of it that was not published.
+    pub(super) shared: bool,
+    pub(super) expected: u64,
     /// Whether holes are filled by who asks for what is there.
     pub(super) fills: bool,
+    /// Pages that are in swap.
+    pub(super) away: BTreeSet<u64>,
+    /// Folios somebody has a reference to, by their places.
+    pub(super) held: BTreeSet<u64>,
+    /// What others do between one look at the file's figures and the next.
+    pub(super) meanwhile: VecDeque<Move>,
+    /// Frames that are bad.
+    pub(super) bad: BTreeSet<u64>,
+}
+
+/// What somebody else does to a page of a file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Move {
+    /// Writes to it, which fills a hole, or brings it in.
+    Write(u64),
+    /// Reclaims it.
+    Reclaim(u64),
+    /// Makes one folio of the four pages around it, holes or not.
+    Collapse(u64),
+    /// Moves it to another frame.
+    Migrate(u64),
+    /// Takes its folio apart.
+    Split(u64),
+}
+
+impl Move {
+    /// Whether it brings no page into the file that was not there.
+    pub(super) fn keeps_holes(self, file: &File) -> bool {
+        match self {
+            Self::Write(page) => file.away.contains(&page),
+            Self::Collapse(_) => false,
+            _ => true,
+        }
+    }
 }
 
 impl File {
@@ -71,6 +108,65 @@ impl File {
 
     pub(super) fn add(&mut self, next: &mut u64, order: Order) {
         self.try_add(next, order).expect("memory");
+    }
+
+    /// Who writes, reclaims, collapses, migrates or splits can do nothing to folios that are held.
+    pub(super) fn play(&mut self, step: Move) {
+        match step {
+            Move::Write(page) if page < self.size / 4096 && self.is_hole(page) => {
+                self.away.remove(&page);
+                self.add(&mut { page }, Order::ZERO);
+            }
+            Move::Reclaim(page) => {
+                if self.is_free(page) && self.folios[&page].1 == Order::ZERO {
+                    self.drop_folio(page);
+                    self.away.insert(page);
+                }
+            }
+            Move::Collapse(page) => {
+                let first = page & !3;
+                let free = |file: &Self, page| file.is_hole(page) || file.is_free(page);
+                if first + 4 > self.size / 4096 || !(first..first + 4).all(|p| free(self, p)) {
+                    return;
+                }
+                for page in first..first + 4 {
+                    self.away.remove(&page);
+                    if self.folios.contains_key(&page) {
+                        self.drop_folio(page);
+                    }
+                }
+                self.add(&mut { first }, Order::new(2).expect("small"));
+            }
+            Move::Migrate(page) if self.is_free(page) => {
+                let order = self.folios[&page].1;
+                self.drop_folio(page);
+                self.add(&mut { page }, order);
+            }
+            Move::Split(page) if self.is_free(page) => {
+                let (pfn, order) = self.folios[&page];
+                for n in 0..order.pages() {
+                    self.folios.insert(page + n, (pfn.plus(n), Order::ZERO));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a folio of the size of a page or of a collapse begins there, and nobody holds it.
+    fn is_free(&self, page: u64) -> bool {
+        self.folios.contains_key(&page) && !self.held.contains(&page)
+    }
+
+    fn drop_folio(&mut self, page: u64) {
+        let (pfn, order) = self.folios.remove(&page).expect("it is there");
+        pages::free_folio(PageRange::new(pfn, order.pages()));
+    }
+
+    /// Between two looks at the figures.
+    fn others_act(&mut self) {
+        if let Some(step) = self.meanwhile.pop_front() {
+            self.play(step);
+        }
     }
 
     fn try_add(&mut self, next: &mut u64, order: Order) -> Result {
@@ -124,13 +220,16 @@ impl Source for File {
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize> {
         self.step()?;
         while self.fills {
-            // A hole is filled as far as one call looks.
+            // A hole is filled, or a page brought in, as far as one call looks.
             let Some(hole) =
                 (index..end.min(index + BATCH as u64)).find(|page| self.is_hole(*page))
             else {
                 break;
             };
             self.try_add(&mut { hole }, Order::ZERO)?;
+        }
+        for page in self.away.range(index..end).copied().collect::<Vec<_>>() {
+            self.play(Move::Write(page));
         }
         let found = self.folios.range(index..end).take(self.most.min(BATCH));
         let mut count = 0;
@@ -143,6 +242,8 @@ impl Source for File {
             count += 1;
         }
         self.pinned += count as i64;
+        let held = into.iter().take(count).map(|folio| folio.index);
+        self.held.extend(held);
         Ok(count)
     }
 
@@ -162,12 +263,31 @@ impl Source for File {
         Ok(count)
     }
 
-    fn pages(&self) -> u64 {
+    fn in_memory(&mut self) -> u64 {
+        self.others_act();
         self.frames().count() as u64
+    }
+
+    fn swapped(&mut self) -> u64 {
+        self.others_act();
+        self.away.len() as u64
+    }
+
+    fn charged(&mut self) -> u64 {
+        self.others_act();
+        (self.frames().count() + self.away.len()) as u64
+    }
+
+    fn any_bad(&mut self, run: &Run) -> bool {
+        let frames = run.pfn.raw()..run.pfn.raw() + run.pages();
+        self.bad.range(frames).next().is_some()
     }
 
     fn unpin_run(&mut self, run: &Run) {
         self.pinned -= run.count as i64;
+        for number in 0..run.count {
+            assert!(self.held.remove(&(run.index + (number << run.order.raw()))));
+        }
     }
 
     fn orders(&mut self, folios: &mut [Folio]) {
@@ -180,10 +300,21 @@ impl Source for File {
 
     fn unpin(&mut self, folios: &[Folio]) {
         self.pinned -= folios.len() as i64;
+        for folio in folios {
+            assert!(self.held.remove(&folio.index));
+        }
     }
 }
 
 impl Sink for File {
+    fn expect(&mut self, pages: u64) {
+        self.expected = pages;
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     fn fill(&mut self, runs: &[Run]) -> Result {
         self.step()?;
         for run in runs {
@@ -201,6 +332,7 @@ impl Sink for File {
     }
 
     fn take_back(&mut self, folios: &mut [Folio]) {
+        assert!(!self.shared);
         for folio in folios {
             let (pfn, order) = self.folios.remove(&folio.index).expect("it is there");
             assert_eq!(pfn, folio.pfn);
@@ -217,6 +349,7 @@ impl Sink for File {
     fn publish(&mut self, pages: u64) -> Result {
         self.step()?;
         assert_eq!(pages, self.frames().count() as u64);
+        assert!(pages <= self.expected);
         self.published = true;
         Ok(())
     }
@@ -273,13 +406,23 @@ pub(super) fn a_file_handed_over(kernel: &mut Kernel) -> (PhysAddr, Vec<PhysAddr
 
 /// Asks for a file; one that comes is whole.
 fn retrieve(kernel: &mut Kernel, at: PhysAddr, fails_in: Option<u64>) -> Result<File, Refusal> {
+    retrieve_in(kernel, at, 9, fails_in)
+}
+
+/// The same, in a kernel whose largest folios are of order `most`.
+fn retrieve_in(
+    kernel: &mut Kernel,
+    at: PhysAddr,
+    most: u32,
+    fails_in: Option<u64>,
+) -> Result<File, Refusal> {
     let waiting = Waiting::claim(kernel, at)?;
     let mut file = File {
         size: waiting.header().size,
         fails_in,
         ..File::default()
     };
-    let most = Order::new(9).expect("small");
+    let most = Order::new(most).expect("small");
     let done = waiting.retrieve(kernel, &mut file, most);
     if done.is_err() {
         assert!(file.folios.is_empty(), "it was undone");
@@ -340,6 +483,41 @@ proptest! {
             prop_assert_eq!(back.folios, expected);
         }
         prop_assert!(waiting() <= 2);
+    }
+
+    /// Its folios are cut there; what cannot be had waits as it was, for whoever can have it.
+    #[test]
+    fn a_kernel_with_smaller_folios_takes_a_file(shape in a_shape(), most in 0u32..4, nth in 0u64..12) {
+        let kernel = Kernel::cold(small_machine());
+        let mut file = File::new(&shape, 0, BATCH);
+        let expected: Vec<u64> = file.frames().collect();
+        let (mut kernel, headers) = update(kernel, std::slice::from_mut(&mut file));
+        let before = waiting();
+        let back = retrieve_in(&mut kernel, headers[0], most, Some(nth)).or_else(|refusal| {
+            assert_eq!((refusal.error, waiting()), (ENOMEM, before));
+            retrieve_in(&mut kernel, headers[0], most, None)
+        });
+        let back = back.expect("as if nothing had been");
+        prop_assert_eq!(back.frames().collect::<Vec<_>>(), expected);
+        prop_assert!(back.folios.values().all(|(_, order)| order.raw() <= most));
+        prop_assert!(waiting() <= 2);
+    }
+
+    /// Once folios may be in swap there is no way back: what is in the file dies with it, and nobody gets
+    /// the rest.
+    #[test]
+    fn what_cannot_be_undone_stays_out_of_use(shape in a_shape(), most in 0u32..4, nth in 0u64..12) {
+        let kernel = Kernel::cold(small_machine());
+        let mut file = File::new(&shape, 0, BATCH);
+        let (mut kernel, headers) = update(kernel, std::slice::from_mut(&mut file));
+        let claimed = Waiting::claim(&mut kernel, headers[0]).expect("it is there");
+        let mut back = File { shared: true, fails_in: Some(nth), ..File::default() };
+        let done = claimed.retrieve(&mut kernel, &mut back, Order::new(most).expect("small"));
+        back.free();
+        if done.is_err() && !shape.is_empty() {
+            let claimed = Waiting::claim(&mut kernel, headers[0]).expect("it waits");
+            prop_assert!(claimed.discard(&mut kernel).is_err());
+        }
     }
 
     #[test]

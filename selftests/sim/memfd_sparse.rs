@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::kernel::{owned, small_machine, Kernel};
-use super::memfd::File;
+use super::memfd::{File, Move};
 use crate::kho::addr::{Order, Pfn, PhysAddr};
 use crate::memfd_luo::extents::{Header, Name};
 use crate::memfd_luo::format::Refusal;
@@ -14,7 +14,7 @@ use crate::memfd_luo::retrieve::Waiting;
 use crate::memfd_luo::sparse::{self, About};
 use crate::memfd_luo::table::Entry;
 use crate::memfd_luo::{convert, preserve, Run};
-use crate::sys::error::{Result, EINVAL, ENOMEM, EOPNOTSUPP};
+use crate::sys::error::{Result, EHWPOISON, EINVAL, ENOMEM, EOPNOTSUPP};
 use crate::sys::machine::{with, Config, Owner};
 use crate::sys::{pages, Frame};
 
@@ -82,6 +82,17 @@ fn retrieve(
     merge: Option<u32>,
     fails_in: Option<u64>,
 ) -> Result<File, Refusal> {
+    retrieve_in(kernel, at, merge, 9, fails_in)
+}
+
+/// The same, in a kernel whose largest folios are of order `most`.
+fn retrieve_in(
+    kernel: &mut Kernel,
+    at: PhysAddr,
+    merge: Option<u32>,
+    most: u32,
+    fails_in: Option<u64>,
+) -> Result<File, Refusal> {
     let waiting = Sparse::claim(kernel, at)?;
     let mut file = File {
         size: waiting.header().size,
@@ -89,7 +100,7 @@ fn retrieve(
         ..File::default()
     };
     let merge = merge.and_then(Order::new);
-    let done = waiting.retrieve(kernel, &mut file, merge, Order::new(9).expect("small"));
+    let done = waiting.retrieve(kernel, &mut file, merge, Order::new(most).expect("small"));
     if done.is_err() {
         assert!(file.folios.is_empty(), "it was undone");
     }
@@ -120,6 +131,17 @@ fn a_shape_with_holes(most: u64) -> impl Strategy<Value = Vec<(u32, u64)>> {
         prop_oneof![6 => Just(0u64), 1 => 1..most],
     );
     proptest::collection::vec(folio, 0..300)
+}
+
+fn a_move() -> impl Strategy<Value = Move> {
+    let page = 0u64..400;
+    prop_oneof![
+        4 => page.clone().prop_map(Move::Write),
+        4 => page.clone().prop_map(Move::Reclaim),
+        1 => page.clone().prop_map(Move::Collapse),
+        1 => page.clone().prop_map(Move::Migrate),
+        1 => page.prop_map(Move::Split),
+    ]
 }
 
 proptest! {
@@ -165,6 +187,24 @@ proptest! {
         prop_assert!(waiting() <= 2);
     }
 
+    /// Once folios may be in swap there is no way back: what is in the file dies with it, and nobody gets
+    /// the rest.
+    #[test]
+    fn what_cannot_be_undone_stays_out_of_use(shape in a_shape(), nth in 0u64..6) {
+        let kernel = Kernel::cold(small_machine());
+        let mut file = sparse_file(&shape, 0);
+        let (mut kernel, at) = update(kernel, &mut file);
+        let claimed = Sparse::claim(&mut kernel, at).expect("it is there");
+        let mut back = File { shared: true, fails_in: Some(nth), ..File::default() };
+        let order = Order::new(9).expect("small");
+        let done = claimed.retrieve(&mut kernel, &mut back, Some(order), order);
+        back.free();
+        if done.is_err() && !shape.is_empty() {
+            let claimed = Sparse::claim(&mut kernel, at).expect("it waits");
+            prop_assert!(claimed.discard(&mut kernel).is_err());
+        }
+    }
+
     #[test]
     fn a_file_nobody_wants_is_freed(shape in a_shape()) {
         let kernel = Kernel::cold(small_machine());
@@ -200,6 +240,78 @@ proptest! {
         prop_assert!(refused.is_none());
         let back = retrieve(&mut kernel, at, Some(9), None).expect("nothing is wrong");
         prop_assert_eq!(places(&back), expected);
+    }
+
+    /// Whatever others do to a file's pages between its preservation and its freeze, and while it is
+    /// looked at: what is in it is handed over.
+    #[test]
+    fn others_cost_no_page(
+        shape in a_shape_with_holes(8),
+        before in proptest::collection::vec(a_move(), 0..40),
+        meanwhile in proptest::collection::vec(a_move(), 0..4),
+    ) {
+        let mut kernel = Kernel::cold(small_machine());
+        let mut file = sparse_file(&shape, 40);
+        let about = about(&file);
+        let at = sparse::preserve(&mut kernel, &mut file, &about).expect("memory");
+        before.into_iter().for_each(|step| file.play(step));
+        // From the freeze on nothing comes into holes.
+        let mut still = file.clone();
+        file.meanwhile = meanwhile.into_iter().filter(|step| step.keeps_holes(&still)).collect();
+        still.away.iter().for_each(|page| { still.folios.insert(*page, (Pfn::new(0), Order::ZERO)); });
+        let expected: Vec<u64> = places(&still).into_iter().map(|(index, _)| index).collect();
+        sparse::freeze(&mut kernel, &mut file, at, &about).expect("memory");
+        prop_assert!(file.away.is_empty());
+        prop_assert_eq!(file.pinned, file.folios.len() as i64);
+        let mut frames: Vec<u64> = file.frames().collect();
+        frames.extend(metadata(at));
+        let (mut kernel, refused) = Kernel::warm(kernel.kexec(&frames));
+        prop_assert!(refused.is_none());
+        let back = retrieve(&mut kernel, at, Some(9), None).expect("nothing is wrong");
+        let found: Vec<u64> = places(&back).into_iter().map(|(index, _)| index).collect();
+        prop_assert_eq!(found, expected);
+        for (index, pfn) in places(&back) {
+            prop_assert_eq!(Frame::at(Pfn::new(pfn).phys()).expect("RAM").word(7), index);
+        }
+    }
+
+    /// Its folios are cut there; what cannot be had waits as it was, for whoever can have it.
+    #[test]
+    fn a_kernel_with_smaller_folios_takes_a_file(
+        shape in a_shape(), most in 0u32..4, merge in proptest::option::of(0u32..10), nth in 0u64..6,
+    ) {
+        let kernel = Kernel::cold(small_machine());
+        let mut file = sparse_file(&shape, 0);
+        let expected = places(&file);
+        let (mut kernel, at) = update(kernel, &mut file);
+        let before = waiting();
+        let back = retrieve_in(&mut kernel, at, merge, most, Some(nth)).or_else(|refusal| {
+            assert_eq!((refusal.error, waiting()), (ENOMEM, before));
+            retrieve_in(&mut kernel, at, merge, most, None)
+        });
+        let back = back.expect("as if nothing had been");
+        prop_assert_eq!(places(&back), expected);
+        prop_assert!(back.folios.values().all(|(_, order)| order.raw() <= most));
+        prop_assert!(waiting() <= 2);
+    }
+
+    /// Memory that turns out to be bad after it was preserved is found, in either version.
+    #[test]
+    fn bad_memory_is_found(shape in a_shape_with_holes(8), which in any::<prop::sample::Index>()) {
+        let mut kernel = Kernel::cold(small_machine());
+        let mut file = sparse_file(&shape, 0);
+        let about = about(&file);
+        let at = sparse::preserve(&mut kernel, &mut file, &about).expect("memory");
+        prop_assert_eq!(sparse::judge(&mut file, at), Ok(()));
+        let frames: Vec<u64> = file.frames().collect();
+        prop_assume!(!frames.is_empty());
+        let bad = *which.get(&frames);
+        file.bad.insert(bad);
+        prop_assert_eq!(sparse::judge(&mut file, at), Err(EHWPOISON));
+        convert::to_records(&mut kernel, &mut file, at).expect("memory");
+        prop_assert_eq!(preserve::judge(&mut file, at), Err(EHWPOISON));
+        file.bad.clear();
+        prop_assert_eq!(preserve::judge(&mut file, at), Ok(()));
     }
 
     /// From one version to the other and back: as if it had been preserved so.

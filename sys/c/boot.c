@@ -194,6 +194,13 @@ static u64 __init first_deferred(int nid)
 }
 #endif
 
+/* Nobody who goes by page numbers can take a reference, which would be lost when it is given out. */
+static void __init hide(struct page *page)
+{
+	__SetPageReserved(page);
+	set_page_count(page, 0);
+}
+
 static void __init init_deferred(u64 pfn, u64 end, int nid, bool reserved)
 {
 	while (pfn < end) {
@@ -211,7 +218,7 @@ static void __init init_deferred(u64 pfn, u64 end, int nid, bool reserved)
 
 			__init_single_page(page, pfn, zone, nid);
 			if (reserved)
-				__SetPageReserved(page);
+				hide(page);
 			if (pageblock_aligned(pfn))
 				init_pageblock_migratetype(page,
 					kho_scratch_migratetype(pfn, MIGRATE_MOVABLE), false);
@@ -234,7 +241,7 @@ static void __init init_reserved(u64 pfn, u64 pages)
 			nid = first_online_node;
 		deferred = clamp_t(u64, first_deferred(nid), pfn, stop);
 		for (; pfn < deferred; pfn++)
-			__SetPageReserved(pfn_to_page(pfn));
+			hide(pfn_to_page(pfn));
 		init_deferred(pfn, stop, nid, true);
 		pfn = stop;
 	}

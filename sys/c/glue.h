@@ -45,6 +45,7 @@ u64 lu_end_of_memory(void);
 bool lu_is_ram(u64 pfn, u64 pages);
 int lu_pfn_to_nid(u64 pfn);
 int lu_this_node(void);
+void lu_resched(void);
 
 /* Pages of the running system (pages.c). */
 void *lu_zeroed_page(void);
@@ -125,7 +126,9 @@ int lu_memfd_pin(struct file *file, u64 index, u64 end, struct lu_memfd_folio *i
 		 unsigned int most);
 int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd_folio *into,
 			 unsigned int most);
-u64 lu_memfd_pages(const struct file *file);
+u64 lu_memfd_in_memory(const struct file *file);
+u64 lu_memfd_swapped(const struct file *file);
+u64 lu_memfd_charged(const struct file *file);
 void lu_memfd_unpin_run(u64 pfn, u64 folios, unsigned int order);
 void lu_memfd_close_holes(struct file *file);
 void lu_memfd_open_holes(void);
@@ -136,7 +139,10 @@ unsigned int lu_memfd_max_order(void);
 unsigned int lu_memfd_merge_order(void);
 struct file *lu_memfd_create(const struct lu_memfd_about *about);
 void lu_memfd_put(struct file *file);
-int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr);
+int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr,
+		  bool shared);
+int lu_memfd_share(struct file *file, u64 pages, u64 expected);
+void lu_memfd_come_out(struct file *file, u64 left);
 void lu_memfd_take_back(struct file *file, struct lu_memfd_folio *folios, unsigned int nr);
 int lu_memfd_publish(struct file *file, u64 pages);
 void lu_free_waiting(u64 pfn, u64 pages);
@@ -149,7 +155,7 @@ int lu_shmem_wait(const struct address_space *mapping);
 /* What the memfd handlers do, each with its version; defined in Rust. */
 int lu_memfd_preserve(struct file *file, u32 version, u64 *data);
 void lu_memfd_unpreserve(struct file *file, u32 version, u64 data);
-int lu_memfd_update(struct file *file, u32 version, u64 data);
+int lu_memfd_update(struct file *file, u32 version, u64 data, bool maybe_bad);
 int lu_memfd_convert(struct file *file, u32 to, u64 data);
 int lu_memfd_retrieve(u32 version, u64 data, struct file **file);
 void lu_memfd_discard(u32 version, u64 data);
@@ -158,6 +164,7 @@ void lu_memfd_discard(u32 version, u64 data);
 bool lu_eventfd_is_ours(const struct file *file);
 bool lu_eventfd_semaphore(const struct file *file);
 bool lu_eventfd_nonblocking(const struct file *file);
+bool lu_eventfd_attached(const struct file *file);
 int lu_eventfd_keep(struct file *file, u64 at);
 void lu_eventfd_unkeep(struct file *file);
 struct file *lu_eventfd_create(u64 count, bool semaphore, bool nonblocking);

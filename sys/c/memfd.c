@@ -7,8 +7,10 @@
 
 #include <linux/mm.h>
 
+#include <linux/delay.h>
 #include <linux/file.h>
 #include <linux/kho/abi/memfd.h>
+#include <linux/kstrtox.h>
 #include <linux/liveupdate.h>
 #include <linux/memfd.h>
 #include <linux/pagemap.h>
@@ -47,7 +49,7 @@ void lu_memfd_describe(struct file *file, struct lu_memfd_about *about)
 	size_t prefix = str_has_prefix(name->name, MEMFD_NAME_PREFIX);
 	u64 size = i_size_read(inode);
 	u64 pages = DIV_ROUND_UP_ULL(size, PAGE_SIZE);
-	u64 here = lu_memfd_pages(file);
+	u64 here = lu_memfd_in_memory(file) + lu_memfd_swapped(file);
 
 	*about = (struct lu_memfd_about){
 		.pos = file->f_pos,
@@ -324,11 +326,44 @@ int lu_memfd_pin_present(struct file *file, u64 *index, u64 end, struct lu_memfd
 			    into, most);
 }
 
-u64 lu_memfd_pages(const struct file *file)
-{
-	struct inode *inode = file_inode(file);
+#ifdef CONFIG_KEXEC_HANDOVER_DEBUG
+/* For tests: microseconds between one look at a file and the next. */
+static unsigned int slow;
 
-	return READ_ONCE(inode->i_mapping->nrpages) + READ_ONCE(SHMEM_I(inode)->swapped);
+static int __init parse_slow(char *arg)
+{
+	return kstrtouint(arg, 0, &slow);
+}
+early_param("liveupdate.slow", parse_slow);
+#else
+#define slow 0
+#endif
+
+u64 lu_memfd_in_memory(const struct file *file)
+{
+	return READ_ONCE(file_inode(file)->i_mapping->nrpages);
+}
+
+u64 lu_memfd_swapped(const struct file *file)
+{
+	if (slow)
+		usleep_range(slow, slow + 1);
+	return READ_ONCE(SHMEM_I(file_inode(file))->swapped);
+}
+
+u64 lu_memfd_charged(const struct file *file)
+{
+	return READ_ONCE(SHMEM_I(file_inode(file))->alloced);
+}
+
+/*
+ * What is kept of a preserved file beside its record: how many frames were known to be bad when it was
+ * looked at. While there are as many, it has none.
+ */
+static void *known_bad(void)
+{
+	return IS_ENABLED(CONFIG_MEMORY_FAILURE) ?
+	       (void *)atomic_long_read(&num_poisoned_pages) : NULL;
 }
 
 void lu_memfd_unpin_run(u64 pfn, u64 folios, unsigned int order)
@@ -354,6 +389,7 @@ static unsigned long get_id(struct file *file)
 #define LU_MEMFD_HANDLER(_version)							\
 static int preserve_##_version(struct liveupdate_file_op_args *args)			\
 {											\
+	args->private_data = known_bad();						\
 	return lu_memfd_preserve(args->file, _version, &args->serialized_data);		\
 }											\
 static void unpreserve_##_version(struct liveupdate_file_op_args *args)			\
@@ -365,7 +401,8 @@ static int freeze_##_version(struct liveupdate_file_op_args *args)			\
 	int err;									\
 											\
 	lu_memfd_close_holes(args->file);						\
-	err = lu_memfd_update(args->file, _version, args->serialized_data);		\
+	err = lu_memfd_update(args->file, _version, args->serialized_data,		\
+			      args->private_data != known_bad());			\
 	if (err)									\
 		lu_memfd_open_holes();							\
 	return err;									\

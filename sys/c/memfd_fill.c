@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * memfds after the kexec: claimed frames become folios of a file that nobody else knows yet, a
- * batch a call, and frames that wait again when the rest of the file cannot be had.
+ * memfds after the kexec: claimed frames become folios of a file that nobody has open yet, a batch a
+ * call, and frames that wait again when the rest of the file cannot be had.
+ *
+ * Others come by all the same: drop_caches visits every inode, and some look at all page frames. They
+ * may hold a reference for a moment, but not the lock: it is ours from a folio's first moment until
+ * the file is published, or until the folio is undone.
  */
 #include <linux/mm.h>
 
@@ -10,6 +14,7 @@
 #include <linux/kstrtox.h>
 #include <linux/memcontrol.h>
 #include <linux/memfd.h>
+#include <linux/folio_batch.h>
 #include <linux/mm_inline.h>
 #include <linux/pagemap.h>
 #include <linux/pgalloc_tag.h>
@@ -24,12 +29,16 @@
 /* Over the limit of its cgroup the retriever gets an error, and nobody is killed. */
 #define CHARGE_GFP (GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
 
-/* Folios that are added to the LRU lists under one hold of a lock. */
-#define LRU_BATCH 64
+/* Where there is no way back: what reclaim cannot make room for goes over the limit, for a moment. */
+#define MUST_GFP (CHARGE_GFP | __GFP_NOFAIL)
 
+/* Pages that are taken in at once then, where a folio is not larger. */
+#define MUST_PAGES 64
+
+/* The largest folio a file may have here: the page cache has large ones only with huge pages. */
 unsigned int lu_memfd_max_order(void)
 {
-	return MAX_PAGECACHE_ORDER;
+	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) ? MAX_PAGECACHE_ORDER : 0;
 }
 
 static bool merge = true;
@@ -55,7 +64,11 @@ u32 lu_memfd_zone(u64 pfn)
 	return page_to_nid(page) * MAX_NR_ZONES + page_zonenum(page);
 }
 
-/* A memfd of this kernel, empty. The mode comes first: what a seal implies depends on it. */
+/*
+ * A memfd of this kernel, empty. It is the retriever's, so bits that would make a program run as somebody
+ * else are not its owner's any more, and go, as they do when a file is given away. The mode comes
+ * first: what a seal implies depends on it.
+ */
 struct file *lu_memfd_create(const struct lu_memfd_about *about)
 {
 	char *name = kasprintf(GFP_KERNEL, "memfd:%.*s", (int)about->name_len, about->name);
@@ -68,7 +81,8 @@ struct file *lu_memfd_create(const struct lu_memfd_about *about)
 	kfree(name);
 	if (IS_ERR(file))
 		return file;
-	file_inode(file)->i_mode = (file_inode(file)->i_mode & ~07777) | about->mode;
+	file_inode(file)->i_mode = (file_inode(file)->i_mode & ~07777) |
+				   (about->mode & ~(S_ISUID | S_ISGID));
 	err = memfd_add_seals(file, about->seals);
 	if (err) {
 		fput(file);
@@ -91,36 +105,46 @@ static struct folio *nth(const struct lu_memfd_run *run, u64 n)
 	return pfn_folio(run->pfn + (n << run->order));
 }
 
-/* Frames of a run become folios with one reference each, that are in no file. */
+/* Frames of a run become folios with one reference each, locked, that are in no file. */
 static void make(const struct lu_memfd_run *run)
 {
-	unsigned long filled = run->filled ? BIT(PG_uptodate) | BIT(PG_dirty) : 0;
+	unsigned long flags = BIT(PG_swapbacked) | BIT(PG_locked) |
+			      (run->filled ? BIT(PG_uptodate) | BIT(PG_dirty) : 0);
 	struct page *page = pfn_to_page(run->pfn);
 
 	if (!run->order) {
 		for (u64 i = 0; i < run->count; i++, page++) {
-			page->flags.f = (page->flags.f & ~BIT(PG_reserved)) | BIT(PG_swapbacked) |
-					filled;
-			set_page_count(page, 1);
+			page->flags.f = (page->flags.f & ~BIT(PG_reserved)) | flags;
 			clear_page_tag_ref(page);
+			set_page_count(page, 1);
 		}
 	} else {
 		for (u64 i = 0; i < run->count; i++) {
 			struct folio *folio = lu_make_folio(run->pfn + (i << run->order),
 							    run->order);
 
-			folio->flags.f |= BIT(PG_swapbacked) | filled;
+			folio->flags.f |= flags;
+			folio_set_count(folio, 1);
 		}
 	}
 	lu_account(run->pfn, run->count << run->order);
 }
 
-/* The other way: reserved frames, as the boot made them. */
-static void unmake(struct folio *folio)
+/*
+ * The other way: reserved frames, as the boot made them. @refs references are ours. Whoever has one
+ * more lets go of it soon, now that he can have the lock and sees that the folio is in no file; only
+ * one to bad memory is kept for ever, and then nobody ever gets the frame.
+ */
+static void unmake(struct folio *folio, int refs)
 {
 	unsigned int order = folio_order(folio);
 	struct page *page = &folio->page;
 	unsigned long i;
+
+	folio_unlock(folio);
+	while (!folio_ref_freeze(folio, refs) && !folio_contain_hwpoisoned_page(folio))
+		schedule_timeout_uninterruptible(1);
+	mem_cgroup_uncharge(folio);
 
 	lu_account(folio_pfn(folio), -(long)folio_nr_pages(folio));
 	if (order) {
@@ -138,7 +162,7 @@ static void unmake(struct folio *folio)
 		page[i].private = 0;
 		atomic_set(&page[i]._mapcount, -1);
 		INIT_LIST_HEAD(&page[i].lru);
-		set_page_count(page + i, 1);
+		set_page_count(page + i, 0);
 		__SetPageReserved(page + i);
 	}
 }
@@ -155,21 +179,21 @@ static void count(struct folio *folio, unsigned long pages)
 }
 
 /* Charges the folios of a run to the active cgroup. Returns how many could be. */
-static u64 charge(const struct lu_memfd_run *run)
+static u64 charge(const struct lu_memfd_run *run, gfp_t gfp)
 {
 	u64 i;
 
 	for (i = 0; i < run->count; i++)
-		if (mem_cgroup_charge(nth(run, i), NULL, CHARGE_GFP))
+		if (mem_cgroup_charge(nth(run, i), NULL, gfp))
 			break;
 	return i;
 }
 
 /*
- * Puts folios of a run into the page cache, which takes over their reference. Returns how many
- * could be.
+ * Puts folios of a run into the page cache, which takes over their reference. Whoever finds one there
+ * finds it whole: its place and its references are set before. Returns how many could be.
  */
-static u64 insert(struct address_space *mapping, const struct lu_memfd_run *run)
+static u64 insert(struct address_space *mapping, const struct lu_memfd_run *run, gfp_t gfp)
 {
 	XA_STATE_ORDER(xas, &mapping->i_pages, run->index, run->order);
 	unsigned long nr = 1UL << run->order, counted = 0;
@@ -181,13 +205,17 @@ static u64 insert(struct address_space *mapping, const struct lu_memfd_run *run)
 		while (i < run->count) {
 			struct folio *folio = nth(run, i);
 
-			xas_store(&xas, folio);
-			if (xas_error(&xas))
-				break;
 			folio->mapping = mapping;
 			folio->index = run->index + i * nr;
 			if (run->order)
 				folio_ref_add(folio, nr - 1);
+			xas_store(&xas, folio);
+			if (xas_error(&xas)) {
+				folio->mapping = NULL;
+				if (run->order)
+					folio_ref_sub(folio, nr - 1);
+				break;
+			}
 			if (folio_nid(folio) != folio_nid(like)) {
 				count(like, counted);
 				like = folio;
@@ -202,42 +230,73 @@ static u64 insert(struct address_space *mapping, const struct lu_memfd_run *run)
 				xas_next(&xas);
 		}
 		xas_unlock_irq(&xas);
-	} while (xas_nomem(&xas, CHARGE_GFP));
+	} while (xas_nomem(&xas, gfp));
 	count(like, counted);
 	return i;
 }
 
-/* Takes a folio out of the file; the caller has its only reference then. */
+/* Takes a folio out of the file, and undoes it. The page cache's references are ours then. */
 static void remove(struct address_space *mapping, struct folio *folio)
 {
-	folio_get(folio);
 	xa_lock_irq(&mapping->i_pages);
-	__folio_set_locked(folio);
 	__filemap_remove_folio(folio, NULL);
-	__folio_clear_locked(folio);
 	xa_unlock_irq(&mapping->i_pages);
-	folio_put_refs(folio, folio_nr_pages(folio));
+	unmake(folio, folio_nr_pages(folio));
 }
 
-/*
- * Makes folios of claimed frames, charges them and puts them into the file.
- *
- * Return: 0, or -errno and everything is as it was.
- */
-int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr)
+/* Folios on their way to the LRU lists, which then everybody may have. */
+struct going_out {
+	struct folio_batch batch;
+	struct lruvec *lruvec;
+	unsigned long flags;
+};
+
+static void unlock_all(struct going_out *out)
+{
+	if (out->lruvec)
+		lruvec_unlock_irqrestore(out->lruvec, out->flags);
+	out->lruvec = NULL;
+	for (unsigned int i = 0; i < folio_batch_count(&out->batch); i++)
+		folio_unlock(out->batch.folios[i]);
+	folio_batch_reinit(&out->batch);
+}
+
+/* Returns whether there is room for more before unlock_all() is due. */
+static bool let_out(struct going_out *out, struct folio *folio)
+{
+	folio_lruvec_relock_irqsave(folio, &out->lruvec, &out->flags);
+	lruvec_add_folio(out->lruvec, folio);
+	folio_set_lru(folio);
+	return folio_batch_add(&out->batch, folio);
+}
+
+/* The same for all folios of these runs. */
+static void let_out_all(struct file *file, const struct lu_memfd_run *runs, unsigned int nr)
+{
+	struct going_out out = {};
+	u64 pages = 0;
+
+	for (unsigned int i = 0; i < nr; i++)
+		pages += runs[i].count << runs[i].order;
+	shmem_recalc_inode(file_inode(file), pages, 0);
+	folio_batch_init(&out.batch);
+	for (unsigned int i = 0; i < nr; i++)
+		for (u64 n = 0; n < runs[i].count; n++)
+			if (!let_out(&out, nth(&runs[i], n)))
+				unlock_all(&out);
+	unlock_all(&out);
+}
+
+static int fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr, bool shared)
 {
 	struct address_space *mapping = file->f_mapping;
-	u64 inserted = 0, charged = 0;
+	gfp_t gfp = shared ? MUST_GFP : CHARGE_GFP;
 	unsigned int made, in = 0, paid = 0;
+	u64 inserted = 0;
 	struct mem_cgroup *memcg, *old;
 	int err = -ENOMEM;
 
 	cond_resched();
-	if (fatal_signal_pending(current))
-		return -EINTR;
-	for (made = 0; made < nr; made++)
-		if (lu_any_poisoned(runs[made].pfn, runs[made].count << runs[made].order))
-			return -EHWPOISON;
 	for (made = 0; made < nr; made++)
 		make(&runs[made]);
 	/* Contents are there before anybody sees PG_uptodate. */
@@ -246,16 +305,19 @@ int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned i
 	memcg = get_mem_cgroup_from_mm(current->mm);
 	old = set_active_memcg(memcg);
 	for (; paid < nr; paid++) {
-		charged = charge(&runs[paid]);
-		if (charged < runs[paid].count)
+		if (charge(&runs[paid], gfp) < runs[paid].count) {
+			err = -EDQUOT;
 			goto undo;
+		}
 	}
 	for (; in < nr; in++) {
-		inserted = insert(mapping, &runs[in]);
+		inserted = insert(mapping, &runs[in], gfp);
 		if (inserted < runs[in].count)
 			goto undo;
 	}
 	err = 0;
+	if (shared)
+		let_out_all(file, runs, nr);
 undo:
 	set_active_memcg(old);
 	mem_cgroup_put(memcg);
@@ -265,12 +327,41 @@ undo:
 
 			if (i < in || (i == in && n < inserted))
 				remove(mapping, folio);
-			if (i < paid || (i == paid && n < charged))
-				mem_cgroup_uncharge(folio);
-			unmake(folio);
+			else
+				unmake(folio, 1);
 		}
+		cond_resched();
 	}
 	return err;
+}
+
+/*
+ * Makes folios of claimed frames, charges them and puts them into the file. If that is shared already,
+ * they are as well, a few at a time, and only bad memory is a reason to fail.
+ *
+ * Return: 0, or -errno and everything is as it was: -EDQUOT over the limit of the retriever's cgroup.
+ */
+int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr, bool shared)
+{
+	if (!shared && fatal_signal_pending(current))
+		return -EINTR;
+	for (unsigned int i = 0; i < nr; i++)
+		if (lu_any_poisoned(runs[i].pfn, runs[i].count << runs[i].order))
+			return -EHWPOISON;
+	if (!shared)
+		return fill(file, runs, nr, false);
+	for (unsigned int i = 0; i < nr; i++) {
+		struct lu_memfd_run some = runs[i];
+		u64 most = max(1, MUST_PAGES >> some.order), left = some.count;
+
+		for (; left; left -= some.count) {
+			some.count = min(left, most);
+			fill(file, &some, 1, true);
+			some.pfn += some.count << some.order;
+			some.index += some.count << some.order;
+		}
+	}
+	return 0;
 }
 
 /* Undoes lu_memfd_fill() for these folios, whose orders it fills in. */
@@ -281,55 +372,95 @@ void lu_memfd_take_back(struct file *file, struct lu_memfd_folio *folios, unsign
 
 		folios[i].order = folio_order(folio);
 		remove(file->f_mapping, folio);
-		mem_cgroup_uncharge(folio);
-		unmake(folio);
 	}
 	cond_resched();
 }
 
+static void publish(struct file *file, u64 pages)
+{
+	XA_STATE(xas, &file->f_mapping->i_pages, 0);
+	struct going_out out = {};
+	struct folio *folio;
+
+	shmem_recalc_inode(file_inode(file), pages, 0);
+	folio_batch_init(&out.batch);
+	rcu_read_lock();
+	xas_for_each(&xas, folio, ULONG_MAX) {
+		/* Reclaim may be at those that were unlocked. */
+		if (xas_retry(&xas, folio) || xa_is_value(folio))
+			continue;
+		if (let_out(&out, folio))
+			continue;
+		xas_pause(&xas);
+		/* Its interrupts are off until then. */
+		unlock_all(&out);
+		rcu_read_unlock();
+		cond_resched();
+		rcu_read_lock();
+	}
+	unlock_all(&out);
+	rcu_read_unlock();
+}
+
+/* -ENOSPC is transient here: -ENOMEM, after which retrieval can be retried. */
+static int account_for(struct file *file, u64 pages)
+{
+	int err = shmem_inode_acct_blocks(file_inode(file), pages);
+
+	return err == -ENOSPC ? -ENOMEM : err;
+}
+
 /*
- * All folios are there, @pages pages: accounts for them and lets reclaim see them.
+ * All folios are there, @pages pages: accounts for them, and lets reclaim and everybody else have
+ * them.
  *
  * Return: 0, or -errno and nothing has changed.
  */
 int lu_memfd_publish(struct file *file, u64 pages)
 {
-	struct address_space *mapping = file->f_mapping;
-	XA_STATE(xas, &mapping->i_pages, 0);
-	struct lruvec *lruvec = NULL;
-	unsigned long flags = 0;
-	unsigned int nr = 0;
-	struct folio *folio;
-	int err;
+	int err = account_for(file, pages);
 
-	err = shmem_inode_acct_blocks(file_inode(file), pages);
-	/* -ENOSPC is transient here: report -ENOMEM, after which retrieval can be retried. */
-	if (err)
-		return err == -ENOSPC ? -ENOMEM : err;
-	shmem_recalc_inode(file_inode(file), pages, 0);
+	if (!err)
+		publish(file, pages);
+	return err;
+}
 
-	rcu_read_lock();
-	xas_for_each(&xas, folio, ULONG_MAX) {
-		/* Reclaim may be at those added before. */
-		if (xas_retry(&xas, folio) || xa_is_value(folio))
-			continue;
-		folio_lruvec_relock_irqsave(folio, &lruvec, &flags);
-		lruvec_add_folio(lruvec, folio);
-		folio_set_lru(folio);
-		if (++nr < LRU_BATCH)
-			continue;
-		nr = 0;
-		lruvec_unlock_irqrestore(lruvec, flags);
-		lruvec = NULL;
-		xas_pause(&xas);
-		rcu_read_unlock();
-		cond_resched();
-		rcu_read_lock();
-	}
-	if (lruvec)
-		lruvec_unlock_irqrestore(lruvec, flags);
-	rcu_read_unlock();
+/*
+ * The retriever's cgroup is at its limit with @pages pages of @expected. If it can have as much in swap
+ * as is to come, what is there is published, so that reclaim can take it. There is no way back then.
+ *
+ * Return: 0, or -ENOMEM and nothing has changed.
+ */
+int lu_memfd_share(struct file *file, u64 pages, u64 expected)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(current->mm);
+	long room = mem_cgroup_get_nr_swap_pages(memcg);
+
+	mem_cgroup_put(memcg);
+	if (room < 0 || room < expected - pages || account_for(file, expected))
+		return -ENOMEM;
+	publish(file, pages);
 	return 0;
+}
+
+/* All are there, and @left were accounted for in vain. */
+void lu_memfd_come_out(struct file *file, u64 left)
+{
+	/* What is neither in memory nor in swap is given back. */
+	shmem_recalc_inode(file_inode(file), left, 0);
+}
+
+static void free_block(u64 pfn, unsigned int order)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	for (u64 i = 0; i < 1ULL << order; i++) {
+		__ClearPageReserved(page + i);
+		set_page_count(page + i, !i);
+		clear_page_tag_ref(page + i);
+	}
+	lu_account(pfn, 1L << order);
+	__free_pages(page, order);
 }
 
 /* Claimed frames go to the page allocator, in the largest blocks it has. Bad ones stay out. */
@@ -339,25 +470,18 @@ void lu_free_waiting(u64 pfn, u64 pages)
 
 	while (pfn < end) {
 		unsigned int order = min_t(unsigned int, MAX_PAGE_ORDER, ilog2(end - pfn));
-		struct page *page = pfn_to_page(pfn);
 
 		if (pfn)
 			order = min_t(unsigned int, order, __ffs64(pfn));
-		if (lu_any_poisoned(pfn, 1ULL << order)) {
-			if (order) {
-				for (u64 i = 0; i < 1ULL << order; i++)
-					lu_free_waiting(pfn + i, 1);
-			}
+		if (!lu_any_poisoned(pfn, 1ULL << order)) {
+			free_block(pfn, order);
 		} else {
-			for (u64 i = 0; i < 1ULL << order; i++) {
-				__ClearPageReserved(page + i);
-				set_page_count(page + i, !i);
-				clear_page_tag_ref(page + i);
-			}
-			lu_account(pfn, 1L << order);
-			__free_pages(page, order);
+			for (u64 i = 0; i < 1ULL << order; i++)
+				if (!PageHWPoison(pfn_to_page(pfn + i)))
+					free_block(pfn + i, 0);
 		}
 		pfn += 1ULL << order;
+		/* A range may be all memory of the machine, and freeing may mean to fill it. */
+		cond_resched();
 	}
-	cond_resched();
 }

@@ -5,10 +5,13 @@
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/khugepaged.h>
 #include <linux/memblock.h>
 #include <linux/mm.h>
 #include <linux/pgalloc_tag.h>
 #include <linux/slab.h>
+#include <linux/vmstat.h>
+#include <linux/workqueue.h>
 
 #include "../../../../../mm/internal.h"
 #include "../../../../../mm/mm_init.h"
@@ -55,6 +58,11 @@ int lu_pfn_to_nid(u64 pfn)
 	return pfn_to_nid(pfn);
 }
 
+void lu_resched(void)
+{
+	cond_resched();
+}
+
 void *lu_zeroed_page(void)
 {
 	return (void *)get_zeroed_page(GFP_KERNEL);
@@ -83,8 +91,26 @@ unsigned int lu_max_folio_order(void)
 }
 
 /*
+ * Watermarks, and what is kept free at all, were made at boot for what memory there was then: as little
+ * as all that is preserved leaves.
+ */
+static void make_watermarks(struct work_struct *work)
+{
+#ifdef CONFIG_MEMORY_HOTPLUG
+	init_per_zone_wmark_min();
+#else
+	calculate_min_free_kbytes();
+	setup_per_zone_wmarks();
+	refresh_zone_stat_thresholds();
+	khugepaged_min_free_kbytes_update();
+#endif
+}
+static DECLARE_DELAYED_WORK(watermarks, make_watermarks);
+
+/*
  * Counts pages as the page allocator's. The zones' reserves derive from that and cost a walk over
- * all zones, so they are brought up to date in steps of a pageblock or so.
+ * all zones, so they are brought up to date in steps of a pageblock or so, and what sleeps or costs
+ * more a moment later.
  */
 static void account(struct page *page, long pages)
 {
@@ -95,6 +121,7 @@ static void account(struct page *page, long pages)
 	if (atomic_long_add_return(pages, &since) >= MAX_ORDER_NR_PAGES) {
 		atomic_long_set(&since, 0);
 		adjust_managed_page_count(page, 0);
+		schedule_delayed_work(&watermarks, HZ / 4);
 	}
 }
 
@@ -119,22 +146,23 @@ void lu_give_out_pages(u64 pfn, u64 pages)
 
 	for (i = 0; i < pages; i++) {
 		__ClearPageReserved(page + i);
-		set_page_count(page + i, 1);
 		clear_page_tag_ref(page + i);
+		set_page_count(page + i, 1);
 	}
 	lu_account(pfn, pages);
 }
 
-/* Preserved frames become one folio with one reference, which is still to be counted. */
+/*
+ * Preserved frames become one folio, which is still to be counted, and has no reference yet: nobody who
+ * goes by page numbers can take one before it is what it should be.
+ */
 struct folio *lu_make_folio(u64 pfn, unsigned int order)
 {
 	struct page *page = pfn_to_page(pfn);
 	unsigned long i;
 
-	__ClearPageReserved(page);
-	set_page_count(page, 1);
 	clear_page_tag_ref(page);
-	for (i = 1; i < 1UL << order; i++) {
+	for (i = 0; i < 1UL << order; i++) {
 		__ClearPageReserved(page + i);
 		set_page_count(page + i, 0);
 	}
@@ -145,8 +173,11 @@ struct folio *lu_make_folio(u64 pfn, unsigned int order)
 
 struct folio *lu_give_out_folio(u64 pfn, unsigned int order)
 {
+	struct folio *folio = lu_make_folio(pfn, order);
+
 	account(pfn_to_page(pfn), 1L << order);
-	return lu_make_folio(pfn, order);
+	folio_set_count(folio, 1);
+	return folio;
 }
 
 /* Frees a reserved page, at any time after boot. */

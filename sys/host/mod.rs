@@ -56,6 +56,7 @@ pub(crate) mod error {
     pub(crate) const ERANGE: Error = Error(34);
     pub(crate) const ENODATA: Error = Error(61);
     pub(crate) const EBADMSG: Error = Error(74);
+    pub(crate) const EHWPOISON: Error = Error(133);
     pub(crate) const EJUKEBOX: Error = Error(528);
     pub(crate) const EPROTONOSUPPORT: Error = Error(93);
     pub(crate) const EOPNOTSUPP: Error = Error(95);

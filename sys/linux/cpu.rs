@@ -12,6 +12,13 @@ pub(crate) fn this() -> usize {
     CpuId::current().as_u32() as usize
 }
 
+/// Lets others run, where that has to be said; for loops that may be long. No spinlock is held.
+#[inline]
+pub(crate) fn resched() {
+    // SAFETY: The caller may sleep.
+    unsafe { glue::lu_resched() };
+}
+
 /// The numbers of all CPUs are less.
 pub(crate) fn count() -> usize {
     nr_cpu_ids() as usize
