@@ -11,7 +11,8 @@
 use crate::kho::addr::PhysAddr;
 use crate::luo::memory::Kho;
 use crate::luo::records::{Claimed, Kept};
-use crate::sys::error::Result;
+use crate::sys::error::{Result, EBUSY};
+use crate::sys::log;
 use crate::sys::record::{layout, Handover, HEADER};
 use crate::sys::{declare::Declared, declare_format, handover_struct};
 
@@ -59,6 +60,9 @@ pub(crate) trait EventFd {
     /// Whether its reads and writes do not wait.
     fn nonblocking(&self) -> bool;
 
+    /// Whether something in this kernel takes the count as it is signalled, as an irqfd does.
+    fn attached(&self) -> bool;
+
     /// Writes the count to this address, little-endian, and whenever it changes from now on.
     ///
     /// # Errors
@@ -74,8 +78,9 @@ pub(crate) trait EventFd {
 ///
 /// # Errors
 ///
-/// `ENOMEM`, `EBUSY`; nothing is preserved then.
+/// `ENOMEM`, [`EBUSY`]; nothing is preserved then.
 pub(crate) fn preserve(kho: &mut impl Kho, file: &impl EventFd) -> Result<PhysAddr> {
+    detached(file)?;
     let record = Record {
         count: 0,
         semaphore: file.semaphore(),
@@ -96,12 +101,27 @@ pub(crate) fn preserve(kho: &mut impl Kho, file: &impl EventFd) -> Result<PhysAd
     }
 }
 
+/// Looks that nothing takes the count of an eventfd: it would go with the virtual machine that is left
+/// behind, and what was signalled since that was saved would be lost.
+///
+/// # Errors
+///
+/// [`EBUSY`] if something does.
+fn detached(file: &impl EventFd) -> Result {
+    if file.attached() {
+        log::pr_err!("eventfd: something in this kernel takes what is signalled (an irqfd): it has to be detached before the eventfd is handed over\n");
+        return Err(EBUSY);
+    }
+    Ok(())
+}
+
 /// Brings up to date what fcntl(2) may have changed. The count is, at any time.
 ///
 /// # Errors
 ///
-/// None, for what [`preserve`] returned.
+/// [`EBUSY`] if something has been attached to it since, for what [`preserve`] returned.
 pub(crate) fn freeze(file: &impl EventFd, at: PhysAddr) -> Result {
+    detached(file)?;
     let nonblocking = file.nonblocking();
     Kept::<Record>::at(at)?.change(VERSION, |record| record.nonblocking = nonblocking)
 }

@@ -30,6 +30,11 @@ impl EventFd for Open {
         unsafe { glue::lu_eventfd_nonblocking(self.0) }
     }
 
+    fn attached(&self) -> bool {
+        // SAFETY: The invariant.
+        unsafe { glue::lu_eventfd_attached(self.0) }
+    }
+
     fn keep(&self, count: PhysAddr) -> Result {
         // SAFETY: The invariant. The address is in a page that stays ours until `unkeep`.
         kernel::error::to_result(unsafe { glue::lu_eventfd_keep(self.0, count.raw()) })

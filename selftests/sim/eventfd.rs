@@ -21,6 +21,7 @@ struct Fake {
     semaphore: bool,
     nonblocking: Cell<bool>,
     kept: Cell<Option<PhysAddr>>,
+    attached: Cell<bool>,
 }
 
 impl Fake {
@@ -30,6 +31,7 @@ impl Fake {
             semaphore,
             nonblocking: Cell::new(nonblocking),
             kept: Cell::new(None),
+            attached: Cell::new(false),
         }
     }
 
@@ -63,6 +65,10 @@ impl EventFd for Fake {
 
     fn nonblocking(&self) -> bool {
         self.nonblocking.get()
+    }
+
+    fn attached(&self) -> bool {
+        self.attached.get()
     }
 
     fn keep(&self, count: PhysAddr) -> Result {
@@ -171,6 +177,23 @@ proptest! {
             }
         }
     }
+}
+
+/// What is signalled would be taken by what is left behind.
+#[test]
+fn one_that_is_attached_is_refused() {
+    let mut kernel = Kernel::cold(small_machine());
+    let before = owned();
+    let file = Fake::new(5, false, false);
+    file.attached.set(true);
+    assert_eq!(preserve(&mut kernel, &file), Err(EBUSY));
+    assert_eq!(owned(), before);
+    file.attached.set(false);
+    let at = preserve(&mut kernel, &file).expect("memory");
+    file.attached.set(true);
+    assert_eq!(freeze(&file, at), Err(EBUSY));
+    file.attached.set(false);
+    assert_eq!(freeze(&file, at), Ok(()));
 }
 
 #[test]

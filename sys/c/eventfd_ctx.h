@@ -28,6 +28,23 @@ bool lu_eventfd_nonblocking(const struct file *file)
 }
 
 /*
+ * Whether something in the kernel takes the count as it is signalled, and the signal with it, as an
+ * irqfd does: it waits in front of everybody else.
+ */
+bool lu_eventfd_attached(const struct file *file)
+{
+	struct eventfd_ctx *ctx = file->private_data;
+	wait_queue_entry_t *first;
+	bool attached;
+
+	spin_lock_irq(&ctx->wqh.lock);
+	first = list_first_entry_or_null(&ctx->wqh.head, wait_queue_entry_t, entry);
+	attached = first && first->flags & WQ_FLAG_PRIORITY;
+	spin_unlock_irq(&ctx->wqh.lock);
+	return attached;
+}
+
+/*
  * Has the count written to @at, now and whenever it changes.
  *
  * Return: 0, or -EBUSY if it is written somewhere already.
