@@ -9,7 +9,7 @@
 #include <linux/poll.h>
 #include <linux/wait.h>
 
-#include "glue.h"
+#include "../sys/c/glue.h"
 
 /* One that takes what is signalled. */
 struct taker {

@@ -96,8 +96,10 @@ struct liveupdate_session_preserve_fd {
  * @fd: out; a descriptor of the file. Asking again gives another descriptor of the same file
  * @token: in; as it was preserved with
  *
- * ENOENT: the session has no file with this token, or it is finished. A failure of the file's own is final: it is
- * returned again each time.
+ * ENOENT: the session has no file with this token, or it is finished. After ENOMEM, EMFILE, ENFILE and EFAULT all is as it
+ * was, and it can be tried again, by somebody else too: the memory is charged to the cgroup of who retrieves it. So it can
+ * after ENODEV, once the driver of the file is there. Any other failure is the file's own, and final: it is returned
+ * again each time.
  */
 struct liveupdate_session_retrieve_fd {
 	__u32		size;

@@ -26,6 +26,13 @@ pub struct Mapping {
     bytes: usize,
 }
 
+/// What the kernel is asked to do with pages, at once.
+pub enum Advise {
+    PageOut,
+    /// Makes huge pages of them.
+    Collapse,
+}
+
 impl Mapping {
     pub fn new(file: impl AsFd, bytes: usize) -> Result<Self> {
         // SAFETY: the kernel chooses the address; nothing existing is replaced.
@@ -68,6 +75,21 @@ impl Mapping {
     pub fn atomic_words(&self) -> &[AtomicU64] {
         // SAFETY: mapped readable and writable for as long as self lives, page aligned; whoever shares it uses atomics too.
         unsafe { std::slice::from_raw_parts(self.address.cast(), self.bytes / 8) }
+    }
+
+    /// Gives advice on some of its pages that changes no content.
+    pub fn advise(&self, first: usize, pages: usize, advice: Advise) -> std::io::Result<()> {
+        assert!((first + pages) * PAGE <= self.bytes);
+        let advice = match advice {
+            Advise::PageOut => libc::MADV_PAGEOUT,
+            Advise::Collapse => 25,
+        };
+        // SAFETY: the pages are this mapping's own.
+        let result = unsafe {
+            let at = self.address.byte_add(first * PAGE);
+            libc::madvise(at, pages * PAGE, advice)
+        };
+        os_result(result.into()).map(|_| ())
     }
 
     /// Binds the pages of this mapping that are still to come to one NUMA node.

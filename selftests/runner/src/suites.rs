@@ -122,6 +122,12 @@ pub const ALL: &[Scenario] = &[
         play: |lab, name| soak::updates(lab, name, Ours, 10, 1),
     },
     Scenario {
+        name: "neighbours",
+        about: "swap, collapse, compaction, bad memory, drop_caches: others act until the jump, and while a retrieval is undone",
+        kernels: &[Debug],
+        play: memfd::neighbours,
+    },
+    Scenario {
         name: "memfd-2",
         about: "each property of a memfd as version 2 has it, version 3 being hidden",
         kernels: &[Ours],

@@ -66,10 +66,7 @@ fn before(cmdline: &Cmdline) -> Result<()> {
     let unwanted = cases::filled(5, UNWANTED_BYTES)?;
     other.preserve(&unwanted, 0)?;
     let charged = device.create_session(CHARGED)?;
-    let small = cases::filled(charge::SEED, charge::BYTES)?;
-    charged.preserve(&small, charge::SMALL)?;
-    let huge = cases::filled_huge(charge::SEED, charge::BYTES)?;
-    charged.preserve(&huge, charge::HUGE)?;
+    charge::preserve(&charged)?;
     kexec::load(cmdline)?;
     kexec::jump()
 }
@@ -149,7 +146,7 @@ fn unwanted(session: RetrievedSession) -> Result<()> {
 }
 
 /// The errno of a failed call; 0 if it did not fail.
-fn errno<T, E: Copy + Into<std::io::Error>>(result: &Result<T, E>) -> i32 {
+pub fn errno<T, E: Copy + Into<std::io::Error>>(result: &Result<T, E>) -> i32 {
     let error = result.as_ref().err().map(|error| (*error).into());
     error.and_then(|error| error.raw_os_error()).unwrap_or(0)
 }

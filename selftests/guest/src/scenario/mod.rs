@@ -24,6 +24,7 @@ mod luod;
 mod many;
 pub mod memfd;
 mod negotiate;
+mod neighbours;
 mod objects;
 mod race;
 mod ring;
@@ -52,6 +53,7 @@ pub fn helper(role: &str) -> ! {
         "agent-busy" => agent_killed::busy(),
         "luod-with-fds" => luod::with_fds(),
         "racer" => race::racer(),
+        "retriever" => neighbours::family::retriever(),
         "kexec" => guide::kexec_command(),
         "agent-in" => agent_killed::incoming(),
         other => Err(anyhow::anyhow!("there is no role {other}")),
@@ -97,6 +99,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("in-scratch") => in_scratch::play(cmdline),
         Some("debug") => debug::play(cmdline),
         Some("selftests") => selftests::play(cmdline),
+        Some("neighbours") => neighbours::play(cmdline),
         Some("negotiate") => negotiate::play(cmdline),
         Some("sparse") => sparse::play(cmdline),
         Some("soak") => soak::play(cmdline),

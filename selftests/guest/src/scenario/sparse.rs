@@ -7,10 +7,12 @@ use crate::cmdline::Cmdline;
 use crate::sys::{self, Mapping};
 use crate::{event, kexec, machine};
 use anyhow::{Context, Result};
-use liveupdate_uapi::{Device, Errno};
-use rustix::fs::{fstat, ftruncate, memfd_create, MemfdFlags};
+use liveupdate_uapi::{Device, Errno, RetrievedSession};
+use rustix::fs::{
+    fallocate, fchmod, fstat, ftruncate, memfd_create, FallocateFlags, MemfdFlags, Mode,
+};
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,10 @@ const PROGRESS_TOKEN: u64 = 2;
 /// The one of large folios that were split.
 const SPLIT: u64 = 16 << 20;
 const SPLIT_TOKEN: u64 = 3;
+
+/// The one with a page at either end and nothing between.
+const VAST: u64 = (16 << 40) + 4096;
+const VAST_TOKEN: u64 = 4;
 
 const SESSION: &str = "sparse";
 
@@ -76,6 +82,7 @@ fn hand_over(cmdline: &Cmdline) -> Result<()> {
     let session = Device::open()?.create_session(SESSION)?;
     let large = large()?;
     let before = (held(&large)?, shmem()?);
+    fchmod(&large, Mode::from_raw_mode(0o6751))?;
     session.preserve(&large, LARGE_TOKEN)?;
     let after = (held(&large)?, shmem()?);
     event::check(
@@ -83,6 +90,11 @@ fn hand_over(cmdline: &Cmdline) -> Result<()> {
         after == before && before.0 == IN_IT,
         format!("{before:?}, then {after:?} bytes"),
     );
+    let vast = memfd("vast", VAST)?;
+    for at in [0, VAST - 4096] {
+        vast.write_all_at(&cases::content(at, 4096), at)?;
+    }
+    session.preserve(&vast, VAST_TOKEN)?;
     let split = split()?;
     let huge = machine::memory_figure("/proc/meminfo", "ShmemHugePages")?;
     event::check(
@@ -161,6 +173,9 @@ fn race(cmdline: &Cmdline, progress: &Mapping) -> Result<()> {
 
 fn receive(cmdline: &Cmdline) -> Result<()> {
     let session = Device::open()?.retrieve_session(SESSION)?;
+    // It is for those that are made, not for those that arrive.
+    machine::switch("/proc/sys/vm/memfd_noexec", "2")?;
+    vast_arrived(&session)?;
     let large = File::from(session.retrieve(LARGE_TOKEN)?);
     let mut wrong = Vec::new();
     let mut part = vec![0; (IN_IT / PLACES) as usize];
@@ -184,6 +199,13 @@ fn receive(cmdline: &Cmdline) -> Result<()> {
         "its size is as before",
         large.metadata()?.len() == LARGE,
         "",
+    );
+
+    let mode = large.metadata()?.mode() & 0o7777;
+    event::check(
+        "its mode is, without what would run as its owner",
+        mode == 0o751,
+        format!("{mode:o}"),
     );
 
     let written = File::from(session.retrieve(WRITTEN_TOKEN)?);
@@ -228,5 +250,56 @@ fn receive(cmdline: &Cmdline) -> Result<()> {
         "",
     );
     session.finish()?;
+    accounts(split)
+}
+
+fn vast_arrived(session: &RetrievedSession) -> Result<()> {
+    let vast = File::from(session.retrieve(VAST_TOKEN)?);
+    let mut wrong = Vec::new();
+    for at in [0, VAST - 4096] {
+        let mut found = vec![0; 4096];
+        vast.read_exact_at(&mut found, at)?;
+        if found != cases::content(at, 4096) {
+            wrong.push(at);
+        }
+    }
+    let (bytes, held) = (vast.metadata()?.len(), held(&vast)?);
+    event::check(
+        "a file of 16 TiB and a page with two pages in it came back",
+        wrong.is_empty() && bytes == VAST && held == 8192,
+        format!("wrong at {wrong:?}; {bytes} bytes, {held} of them there"),
+    );
+    Ok(())
+}
+
+/// What is taken out of a file that came back, and put in, counts to the page.
+fn accounts(file: File) -> Result<()> {
+    const HUGE: u64 = 2 << 20;
+    let mut trouble = Vec::new();
+    let start = (held(&file)?, shmem()?);
+    let mut expected = SPLIT;
+    let mut look = |what: &str, gone: u64| -> Result<()> {
+        expected -= gone;
+        let now = (held(&file)?, shmem()?);
+        if now.0 != expected || start.0 - now.0 != start.1 - now.1 {
+            trouble.push(format!(
+                "{what}: {start:?}, then {now:?} and not {expected}"
+            ));
+        }
+        Ok(())
+    };
+    look("retrieved", 0)?;
+    let punch = FallocateFlags::PUNCH_HOLE.union(FallocateFlags::KEEP_SIZE);
+    fallocate(&file, punch, 2 * HUGE, HUGE)?;
+    look("punched", HUGE)?;
+    ftruncate(&file, SPLIT / 2)?;
+    look("truncated", SPLIT / 2)?;
+    ftruncate(&file, 0)?;
+    look("emptied", SPLIT / 2 - HUGE)?;
+    event::check(
+        "a file that came back is accounted for to the page",
+        trouble.is_empty(),
+        trouble.join("; "),
+    );
     Ok(())
 }

@@ -2,11 +2,11 @@
 //! Every property of a memfd, every failure that must leave it as it was, and memfds that are hard to carry.
 
 use super::{run, Played};
-use crate::check;
+use crate::check::{self, Check};
 use crate::lab::{Lab, Which};
 use crate::machine::Machine;
 use anyhow::Result;
-use Which::Ours;
+use Which::{Debug, Ours};
 
 /// Through kernels of one kind.
 pub fn properties(lab: &Lab, name: &str, which: Which, updates: usize) -> Result<Played> {
@@ -24,6 +24,30 @@ pub fn version_2(lab: &Lab, name: &str) -> Result<Played> {
         .timeout(400)
         .word("liveupdate.hide=memfd:3");
     let (played, _) = run(lab, &machine)?;
+    Ok(played)
+}
+
+/// What others do to the pages of files, with the windows between our steps made wide.
+pub fn neighbours(lab: &Lab, name: &str) -> Result<Played> {
+    let mut machine = Machine::new(name, "neighbours", Debug, &[Debug])
+        .memory(1536)
+        .timeout(240)
+        .word("liveupdate.slow=5000");
+    machine.cpus = 4;
+    let (mut played, outcome) = run(lab, &machine)?;
+    let named = "generation 0: the log names the file whose memory is bad";
+    let lines =
+        ["luo: session bad: the file with token 0x7 (memfd-v3) cannot be frozen: EHWPOISON"];
+    played.checks.push(check::says(&outcome, 0, named, &lines));
+    let (cold, warm) = (
+        outcome.value(0, "min_free"),
+        outcome.value(1, "min_free at the end"),
+    );
+    played.checks.push(Check::new(
+        "as much memory is kept free as after a cold boot",
+        matches!((cold, warm), (Some(cold), Some(warm)) if cold.abs_diff(warm) <= cold / 20),
+        format!("{cold:?} and {warm:?} KiB"),
+    ));
     Ok(played)
 }
 

@@ -4,15 +4,27 @@
 use super::{cases, errno};
 use crate::{event, machine};
 use anyhow::{Context, Result};
-use liveupdate_uapi::RetrievedSession;
+use liveupdate_uapi::{RetrievedSession, Session};
 use rustix::mount::{mount, MountFlags};
 use std::fs::{self, File};
 
-pub const SEED: u64 = 77;
-pub const BYTES: u64 = 32 << 20;
-pub const SMALL: u64 = 0;
-pub const HUGE: u64 = 1;
+const SEED: u64 = 77;
+const BYTES: u64 = 32 << 20;
+const SMALL: u64 = 0;
+const HUGE: u64 = 1;
 const FILES: [(u64, &str); 2] = [(SMALL, "small pages"), (HUGE, "huge pages")];
+const LARGE: [(u64, &str); 2] = [(SMALL + 2, "small pages"), (HUGE + 2, "huge pages")];
+
+/// Those that are retrieved where there is no room, and then where there is; and those that are retrieved where there is swap.
+pub fn preserve(session: &Session) -> Result<()> {
+    for token in [SMALL, SMALL + 2] {
+        session.preserve(cases::filled(SEED, BYTES)?, token)?;
+    }
+    for token in [HUGE, HUGE + 2] {
+        session.preserve(cases::filled_huge(SEED, BYTES)?, token)?;
+    }
+    Ok(())
+}
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// What a process and its page tables take beside the file.
@@ -25,6 +37,7 @@ pub fn check(session: &RetrievedSession) -> Result<()> {
     fs::create_dir(&poor)?;
     fs::create_dir(&rich)?;
     machine::switch(&format!("{poor}/memory.max"), &(BYTES / 2).to_string())?;
+    machine::switch(&format!("{poor}/memory.swap.max"), "0")?;
 
     for (token, of) in FILES {
         refused(session, token, of, &poor)?;
@@ -46,6 +59,7 @@ pub fn check(session: &RetrievedSession) -> Result<()> {
         );
         files.extend(file);
     }
+    with_swap(session)?;
     let (paid, unpaid) = (figure(&rich)?, figure(&poor)?);
     let all = BYTES * FILES.len() as u64;
     event::check(
@@ -55,6 +69,29 @@ pub fn check(session: &RetrievedSession) -> Result<()> {
     );
     drop(files);
     enter(ROOT)
+}
+
+/// Who may have the rest in swap gets a file that is larger than his memory.
+fn with_swap(session: &RetrievedSession) -> Result<()> {
+    let swapping = format!("{ROOT}/swapping");
+    fs::create_dir(&swapping)?;
+    machine::switch(&format!("{swapping}/memory.max"), &(BYTES / 2).to_string())?;
+    for (token, of) in LARGE {
+        enter(&swapping)?;
+        let file = session.retrieve(token).map(File::from);
+        let charged = figure(&swapping)?;
+        enter(ROOT)?;
+        let trouble = match &file {
+            Ok(file) => cases::damage(file, SEED, BYTES)?.map(|at| format!("byte {at} is wrong")),
+            Err(error) => Some(error.to_string()),
+        };
+        event::check(
+            &format!("a file of {of} that is larger than its cgroup's memory comes back where there is swap"),
+            trouble.is_none() && charged <= BYTES / 2,
+            format!("{} KiB charged; {trouble:?}", charged >> 10),
+        );
+    }
+    Ok(())
 }
 
 /// Who cannot pay gets an error, and nothing else happens.
