@@ -38,6 +38,7 @@ pub(crate) mod records;
 pub(crate) mod report;
 pub(crate) mod root;
 pub(crate) mod text;
+pub(crate) mod window;
 
 use core::fmt::Arguments;
 use core::sync::atomic::{AtomicBool, Ordering};

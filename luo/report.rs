@@ -5,6 +5,7 @@
 use core::fmt::{Arguments, Write};
 use core::sync::atomic::Ordering;
 
+use super::window::Window;
 use super::{incoming, outgoing};
 use crate::sys::error::Result;
 use crate::sys::lock::{locked, Locked};
@@ -69,48 +70,6 @@ enum Place {
 pub(crate) struct Bookmark(Locked<(u64, Place)>);
 
 const START: (u64, Place) = (0, Place::Arrived(0));
-
-/// The part of a text that somebody asked for.
-pub(crate) struct Window<'a> {
-    /// Bytes before it that are still to come.
-    skip: u64,
-    to: &'a mut [u8],
-    filled: usize,
-    /// Bytes of the text so far.
-    length: u64,
-}
-
-impl<'a> Window<'a> {
-    /// A text's beginning.
-    pub(crate) fn new(to: &'a mut [u8]) -> Self {
-        Self {
-            skip: 0,
-            to,
-            filled: 0,
-            length: 0,
-        }
-    }
-
-    /// Bytes that were written.
-    pub(crate) fn filled(&self) -> usize {
-        self.filled
-    }
-}
-
-impl Write for Window<'_> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        for byte in text.bytes() {
-            self.length += 1;
-            if self.skip > 0 {
-                self.skip -= 1;
-            } else if let Some(to) = self.to.get_mut(self.filled) {
-                *to = byte;
-                self.filled += 1;
-            }
-        }
-        Ok(())
-    }
-}
 
 impl Bookmark {
     pub(crate) fn new() -> Result<Self> {

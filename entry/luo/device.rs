@@ -10,7 +10,7 @@ use kernel::prelude::*;
 use kernel::sync::SetOnce;
 
 use super::argument::parse;
-use super::registry::luo;
+use super::orchestrator::luo;
 use super::session::{reserve_fd, Session};
 use crate::luo::ioctl::{DeviceCommand, NameArgument};
 use crate::luo::Luo;

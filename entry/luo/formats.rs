@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use kernel::prelude::*;
 
-use super::registry::luo;
+use super::orchestrator::luo;
 use crate::luo::formats::catalogue::is_name;
 use crate::luo::formats::id::Id;
 use crate::luo::Luo;

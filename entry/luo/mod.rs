@@ -4,7 +4,8 @@
 
 mod argument;
 mod device;
-pub(crate) mod formats;
+mod formats;
+mod orchestrator;
 pub(crate) mod registry;
 mod session;
 mod sysfs;

@@ -4,14 +4,14 @@
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::Ordering;
 
 use kernel::bindings::{self, liveupdate_file_handler, liveupdate_flb};
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
-use kernel::sync::SetOnce;
 
 use super::formats::{hide, show, show_all};
+use super::orchestrator::{luo, ENABLED, LUO};
 use crate::kho::state;
 use crate::luo::format::SUBTREE;
 use crate::luo::formats::id::Id;
@@ -23,17 +23,6 @@ use crate::sys::cmdline;
 use crate::sys::driver::{Flb, Ops, Versions};
 use crate::sys::error::Result;
 use crate::sys::glue;
-
-/// Set by `liveupdate=`, cleared when LUO cannot start.
-static ENABLED: AtomicBool = AtomicBool::new(false);
-
-static LUO: SetOnce<Luo> = SetOnce::new();
-
-/// The orchestrator; `EOPNOTSUPP` when it is off.
-pub(super) fn luo() -> Result<&'static Luo> {
-    let on = ENABLED.load(Ordering::Relaxed);
-    LUO.as_ref().filter(|_| on).ok_or(EOPNOTSUPP)
-}
 
 #[no_mangle]
 extern "C" fn lu_parse_liveupdate(on: bool) -> c_int {

@@ -13,7 +13,7 @@ use kernel::sync::aref::ARef;
 use kernel::sync::Arc;
 
 use super::argument::{parse, Argument};
-use super::registry::luo;
+use super::orchestrator::luo;
 use crate::luo::ioctl::{FdArgument, FinishArgument, NameArgument, SessionCommand, Side};
 use crate::luo::text::Name;
 use crate::luo::{incoming, outgoing, Luo};

@@ -4,7 +4,7 @@
 
 use kernel::prelude::*;
 
-use super::registry::luo;
+use super::orchestrator::luo;
 use crate::kho::state;
 use crate::sys::glue;
 

@@ -7,17 +7,11 @@
 //! which index this is, so that none is taken for another.
 
 use super::shape::Shape;
+pub(crate) use super::shape::{HEADER, NEXT, SEAL};
 use crate::kho::addr::PhysAddr;
 use crate::kho::checksum::Sum;
 use crate::kho::link::{self, commit};
 use crate::sys::Frame;
-
-/// Words of the header.
-pub(crate) const HEADER: usize = 2;
-/// The word with the link to the next page.
-pub(crate) const NEXT: usize = 0;
-/// The word with the seal.
-pub(crate) const SEAL: usize = 1;
 
 /// A page of the index.
 #[derive(Clone, Copy)]

@@ -18,6 +18,7 @@ pub(crate) mod cache;
 mod index;
 pub(crate) mod shape;
 mod shard;
+mod spot;
 mod table;
 
 #[cfg(kernel)]

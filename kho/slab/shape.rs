@@ -13,6 +13,13 @@ pub(crate) const PAGE: usize = FRAME_WORDS * 8;
 /// Bytes of a word; no object is aligned to less.
 pub(crate) const WORD: usize = 8;
 
+/// Words of the header of a page of the index.
+pub(crate) const HEADER: usize = 2;
+/// The word with the link to the next page of the index.
+pub(crate) const NEXT: usize = 0;
+/// The word with the seal of a page of the index.
+pub(crate) const SEAL: usize = 1;
+
 declare_format! {
     /// Caches. Read by every kernel; written only for a driver that makes one, whose own format says
     /// that there is something to hand over.
@@ -23,13 +30,9 @@ const LAYOUT: u32 = fingerprint(&[
     &root::FIELDS,
     &[field("first", FIRST * WORD, WORD)],
     &[
-        field("next", super::index::NEXT * WORD, WORD),
-        field("seal", super::index::SEAL * WORD, WORD),
-        field(
-            "entries",
-            super::index::HEADER * WORD,
-            PAGE - super::index::HEADER * WORD,
-        ),
+        field("next", NEXT * WORD, WORD),
+        field("seal", SEAL * WORD, WORD),
+        field("entries", HEADER * WORD, PAGE - HEADER * WORD),
     ],
     &[field("page", 0, WORD), field("objects", WORD, WORD)],
 ]);
@@ -88,7 +91,7 @@ impl Shape {
             stride,
             objects,
             entry,
-            entries: (FRAME_WORDS - super::index::HEADER) / entry,
+            entries: (FRAME_WORDS - HEADER) / entry,
             inverse: ONE.div_ceil(narrow(stride)?),
         })
     }

@@ -7,7 +7,7 @@
 
 use super::index::Index;
 use super::shape::{Shape, WORD};
-use super::table::{Mark, Spot, Table};
+use super::spot::{Mark, Marks, Spot};
 use crate::kho::addr::PhysAddr;
 use crate::kho::link::commit;
 use crate::kho::page::PreservedPage;
@@ -150,7 +150,7 @@ impl Shard {
     }
 
     /// Takes it out of the chain, if it has no page of objects and no owner.
-    pub(super) fn take(&mut self, shape: &Shape, table: &Table) -> Option<Frame> {
+    pub(super) fn take(&mut self, shape: &Shape, table: &impl Marks) -> Option<Frame> {
         self.index.filter(|index| index.pages == 0 && !self.owned)?;
         let index = self.index.take();
         self.remark(shape, table);
@@ -171,7 +171,7 @@ impl Shard {
     }
 
     /// Has its marks say what is so now.
-    pub(super) fn remark(&mut self, shape: &Shape, table: &Table) {
+    pub(super) fn remark(&mut self, shape: &Shape, table: &impl Marks) {
         let open = self.is_open() && !self.owned;
         let room = self.has_room(shape) && !self.owned;
         if core::mem::replace(&mut self.open, open) != open {

@@ -6,24 +6,14 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::shard::Shard;
+pub(super) use super::spot::{Mark, Spot};
+use super::spot::{Marks, FIRST};
 use crate::sys::alloc::{KVVec, GFP_KERNEL};
 use crate::sys::error::{Result, ENOMEM};
 use crate::sys::lock::{spun, SetOnce, Spun};
 
-/// Shards of the first bucket; each has twice as many as the one before.
-const FIRST: usize = 4;
-
 /// More than memory has pages for.
 const BUCKETS: usize = 36;
-
-/// What a shard can be marked with.
-#[derive(Clone, Copy)]
-pub(super) enum Mark {
-    /// It has a free object, and no CPU allocates from it.
-    Open,
-    /// It has an entry without a page, and no CPU allocates from it.
-    Room,
-}
 
 struct Bucket {
     shards: KVVec<Spun<Shard>>,
@@ -36,23 +26,6 @@ pub(super) struct Table {
     buckets: KVVec<SetOnce<Bucket>>,
     /// How many have each mark.
     marked: [AtomicUsize; 2],
-}
-
-/// Where a shard is: the bucket, and the place in that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spot {
-    pub(super) bucket: usize,
-    pub(super) at: usize,
-}
-
-impl Spot {
-    /// That of a number.
-    pub(super) fn of(number: usize) -> Self {
-        let number = number.saturating_add(FIRST);
-        let bucket = (number.ilog2() - FIRST.ilog2()) as usize;
-        let at = number - (FIRST << bucket);
-        Self { bucket, at }
-    }
 }
 
 impl Bucket {
@@ -120,27 +93,6 @@ impl Table {
         self.get(number).ok_or(ENOMEM)
     }
 
-    /// Sets or takes away a mark, which is known to be the other way; the shard's lock is held.
-    pub(super) fn mark(&self, mark: Mark, number: usize, on: bool) {
-        let Spot { bucket, at } = Spot::of(number);
-        let bucket = self.buckets.get(bucket).and_then(SetOnce::as_ref);
-        let marks = bucket.and_then(|bucket| bucket.marks.get(mark as usize));
-        let word = marks.and_then(|marks| marks.get(at / 64));
-        let Some((word, count)) = word.zip(self.marked.get(mark as usize)) else {
-            return;
-        };
-        match on {
-            true => {
-                word.fetch_or(1 << (at % 64), Ordering::Relaxed);
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-            false => {
-                word.fetch_and(!(1 << (at % 64)), Ordering::Relaxed);
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-    }
-
     /// Shards that have a mark, while nobody changes it.
     pub(super) fn marked(&self, mark: Mark) -> impl Iterator<Item = usize> + '_ {
         let count = self.marked.get(mark as usize);
@@ -163,6 +115,28 @@ impl Table {
                 })
             })
         })
+    }
+}
+
+impl Marks for Table {
+    fn mark(&self, mark: Mark, number: usize, on: bool) {
+        let Spot { bucket, at } = Spot::of(number);
+        let bucket = self.buckets.get(bucket).and_then(SetOnce::as_ref);
+        let marks = bucket.and_then(|bucket| bucket.marks.get(mark as usize));
+        let word = marks.and_then(|marks| marks.get(at / 64));
+        let Some((word, count)) = word.zip(self.marked.get(mark as usize)) else {
+            return;
+        };
+        match on {
+            true => {
+                word.fetch_or(1 << (at % 64), Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            false => {
+                word.fetch_and(!(1 << (at % 64)), Ordering::Relaxed);
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
     }
 }
 

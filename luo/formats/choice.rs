@@ -3,19 +3,9 @@
 //! Decides which formats may be written: those that the next kernel can read.
 
 use super::id::Id;
-use super::image::{Image, Reads};
+use super::image::Reads;
+pub(crate) use super::image::Target;
 use super::own::Own;
-use crate::sys::alloc::Arc;
-
-/// Which kernel boots next.
-pub(crate) enum Target {
-    /// Nobody knows: no image is loaded.
-    Any,
-    /// An image that was loaded, and looked at.
-    Image(Arc<Image>),
-    /// An image that nothing is handed over to: the old kexec_load loaded it.
-    Unable,
-}
 
 /// What is read by who boots next.
 pub(crate) struct Choice<'a> {

@@ -5,13 +5,12 @@
 use core::fmt::Write;
 
 use super::catalogue::{Catalogue, Format, KHO_ON, READ, RELEASE};
-use super::choice::Target;
 use super::cmdline::{hides, Off, Switches};
 use super::id::Id;
 use super::own::Declared;
 use super::{mainline, release};
-use crate::luo::report::Window;
 use crate::luo::text::{escape, Text};
+use crate::luo::window::Window;
 use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
 use crate::sys::cmdline::unknown_is_mainline;
 use crate::sys::error::{Result, EPROTONOSUPPORT};
@@ -156,6 +155,16 @@ impl Image {
 
 /// An image, by what it is known by.
 type Known = (usize, Arc<Image>);
+
+/// Who boots next.
+pub(crate) enum Target {
+    /// Nobody knows: no image is loaded.
+    Any,
+    /// An image that was loaded, and looked at.
+    Image(Arc<Image>),
+    /// An image that nothing is handed over to: the old kexec_load loaded it.
+    Unable,
+}
 
 /// The images that may be loaded.
 pub(crate) struct Images {

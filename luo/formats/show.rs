@@ -6,7 +6,7 @@ use core::fmt::Write;
 
 use super::catalogue::{READ, WRITE};
 use super::id::Id;
-use crate::luo::report::Window;
+use crate::luo::window::Window;
 use crate::luo::Luo;
 use crate::sys::log;
 

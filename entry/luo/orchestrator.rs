@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The orchestrator of this kernel, for all who come in.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use kernel::prelude::*;
+use kernel::sync::SetOnce;
+
+use crate::luo::Luo;
+use crate::sys::error::Result;
+
+/// `liveupdate=`, and whether what it asks for could be had.
+pub(super) static ENABLED: AtomicBool = AtomicBool::new(false);
+
+pub(super) static LUO: SetOnce<Luo> = SetOnce::new();
+
+/// The orchestrator; `EOPNOTSUPP` when it is off.
+pub(super) fn luo() -> Result<&'static Luo> {
+    let on = ENABLED.load(Ordering::Relaxed);
+    LUO.as_ref().filter(|_| on).ok_or(EOPNOTSUPP)
+}
