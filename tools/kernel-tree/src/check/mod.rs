@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `make check`: everything that can be said about the sources without booting them.
 
+mod floors;
 mod format;
 mod host;
 mod kerneldoc;
@@ -56,6 +57,7 @@ pub fn check(steps: &Steps) -> Result<()> {
         "no unsafe, no bindings:: outside entry, sys and the API for drivers",
         words::fences(&root),
     );
+    report("floors, and no circles of files", floors::check(&root));
     report("rustfmt, host crates", format::host(&root, steps));
     report("clippy, host crates", host::clippy(&root, steps));
     let documents = docs::documents(&root, &root.join("target/docs"), steps);
