@@ -2,10 +2,16 @@
 
 //! Live update for Linux: the crate root, built by Kbuild into vmlinux and by cargo for the host.
 //!
-//! Layers, and the only direction in which they may depend on each other: `memfd_luo` and
-//! `eventfd_luo` (file handlers) use `luo` and `kho` (memory), and that `sys` (the machine). `sys` is C and bindings in the kernel, a simulated machine on the host;
-//! both offer the same names, so `kho` is one source for two builds. `Documentation/design.rst`
-//! draws the whole picture.
+//! The floors, each of which uses those below it and none above:
+//!
+//! - `entry`: every way in;
+//! - `memfd_luo` and `eventfd_luo`: what of a file is handed over;
+//! - `luo`: sessions, files, handlers and FLBs;
+//! - `kho`: memory;
+//! - `sys`: the machine, which is C and bindings in the kernel and a simulation on the host. Both
+//!   offer the same names, so that `kho` is one source for two builds.
+//!
+//! `Documentation/design.rst` draws the whole picture.
 
 #![cfg_attr(not(kernel), allow(dead_code))]
 
