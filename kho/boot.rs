@@ -6,13 +6,15 @@
 //! 2. [`Handover::judge_tree`], when all memory is mapped but no allocator but memblock runs, and
 //!    that one from scratch only: the tree's nodes and keys. After it, memory far from anything
 //!    preserved is opened to memblock.
-//! 3. [`Handover::reserve`], right before the page allocator takes over: what is preserved is
-//!    reserved and its struct pages are made valid.
-//! 4. [`Handover::free_gaps`], when it runs: memory that was reserved for lack of a finer list is
+//! 3. [`Handover::reserve`], before anybody allocates who looks at memory that is not reserved
+//!    whether or not it is scratch (CMA areas of several ranges do): what is preserved is reserved.
+//! 4. [`Handover::arrive`], right before the page allocator takes over: its struct pages are made
+//!    valid.
+//! 5. [`Handover::free_gaps`], when it runs: memory that was reserved for lack of a finer list is
 //!    freed.
 //!
-//! Up to step 2 a handover that is found wrong is refused as a whole, undone, and the machine boots
-//! as if cold. Costs follow ranges and tree nodes; the one loop over pages is step 3's, over struct
+//! Up to step 3 a handover that is found wrong is refused as a whole, undone, and the machine boots
+//! as if cold. Costs follow ranges and tree nodes; the one loop over pages is step 4's, over struct
 //! pages.
 
 use super::addr::{Order, PageRange, Pfn, PhysAddr};
@@ -26,7 +28,7 @@ use super::scratch::{BadList, List};
 use super::subtrees::Subtrees;
 use super::tree::Tree;
 use crate::sys::boot_mem::BootSlice;
-use crate::sys::error::{Error, Result, ENOMEM};
+use crate::sys::error::{Error, ENOMEM};
 use crate::sys::fdt::Blob;
 use crate::sys::log::{self, Display};
 use crate::sys::{early, pages, Frame, PAGE_SHIFT, SCRATCH_ALIGN};
@@ -59,6 +61,8 @@ pub(crate) enum Refusal {
     InScratch(PhysAddr),
     /// Something is preserved that firmware or this kernel has reserved.
     Reserved(PhysAddr),
+    /// Something is preserved that this kernel has reserved after the tree was judged.
+    Taken(PhysAddr),
     /// Two preservations, or one and the tree itself, claim the same memory.
     Twice(PhysAddr),
     /// The tree holds a number that is no key.
@@ -90,6 +94,11 @@ impl Display for Refusal {
             Self::Reserved(at) => write!(
                 f,
                 "preserved memory at {:#x} is reserved by firmware or this kernel",
+                at.raw()
+            ),
+            Self::Taken(at) => write!(
+                f,
+                "this kernel has taken preserved memory at {:#x} while it booted",
                 at.raw()
             ),
             Self::Twice(at) => write!(f, "memory at {:#x} is preserved twice", at.raw()),
@@ -233,37 +242,75 @@ impl Handover {
         }
     }
 
-    /// Step 3: reserves the blocks and makes their struct pages valid.
+    /// Step 3: reserves the blocks; nobody gets any of it from then on, and early allocations need no
+    /// longer keep to what is open.
     ///
     /// # Errors
     ///
-    /// What memblock returns when it cannot list the blocks; nothing stays reserved.
-    pub(crate) fn reserve(&mut self) -> Result<Incoming> {
+    /// [`Refusal::Taken`] when somebody has some of it already, [`Refusal::NoMemory`] when memblock
+    /// cannot list the blocks; nothing is reserved or open then.
+    pub(crate) fn reserve(&mut self) -> Judged {
+        let reserved = self.reserve_all();
+        match reserved {
+            Ok(()) => early::scratch_only(false),
+            Err(_) => early::close_scratch(PhysAddr::new(0), early::end_of_memory().phys().raw()),
+        }
+        reserved
+    }
+
+    fn reserve_all(&mut self) -> Judged {
+        self.find_taken()?;
+        let blocks = self.plan.blocks();
+        for (done, block) in blocks.iter().enumerate() {
+            if let Err(err) = early::reserve(block.frames) {
+                for block in blocks.iter().take(done) {
+                    let bytes = block.frames.pages() << PAGE_SHIFT;
+                    early::free(block.frames.start.phys(), bytes);
+                }
+                return Err(Refusal::NoMemory(err));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks whether somebody has reserved any of what is preserved since step 2. Where it is a gap,
+    /// none of that block's may be freed later.
+    fn find_taken(&mut self) -> Judged {
+        let mut in_gaps = false;
         for index in 0..self.plan.blocks().len() {
             let Some(block) = self.plan.blocks().get(index).copied() else {
                 break;
             };
-            if block.gaps && early::has_reserved(block.frames) {
-                // Somebody reserved memory in a gap since step 2: none of them may be freed then.
-                log::pr_warn!(
-                    "gaps between preserved memory at {:#x} stay reserved\n",
-                    block.frames.start.phys().raw()
-                );
-                self.plan.keep_gaps(index);
+            if !early::has_reserved(block.frames) {
+                continue;
             }
-            if let Err(err) = early::reserve(block.frames) {
-                for done in self.plan.blocks().iter().take(index) {
-                    let bytes = done.frames.pages() << PAGE_SHIFT;
-                    early::free(done.frames.start.phys(), bytes);
-                }
-                return Err(err);
+            if !block.gaps {
+                return Err(Refusal::Taken(block.frames.start.phys()));
+            }
+            in_gaps = true;
+            log::pr_warn!(
+                "gaps between preserved memory at {:#x} stay reserved\n",
+                block.frames.start.phys().raw()
+            );
+            self.plan.keep_gaps(index);
+        }
+        if in_gaps {
+            let mut ranges = Merge::new(&mut self.heads, self.tree, &self.pinned);
+            let taken = ranges.find(|range| early::has_reserved(*range));
+            if let Some(range) = taken {
+                return Err(Refusal::Taken(range.start.phys()));
             }
         }
+        Ok(())
+    }
+
+    /// Step 4: makes the struct pages of the blocks valid.
+    pub(crate) fn arrive(&mut self) -> Incoming {
         for block in self.plan.blocks() {
             pages::init_reserved(block.frames);
         }
         self.init_neighbours();
-        Ok(Incoming::new(self.tree, self.orders))
+        Incoming::new(self.tree, self.orders)
     }
 
     /// Makes the struct pages next to blocks readable. What is restored may be freed before deferred
@@ -286,9 +333,9 @@ impl Handover {
         }
     }
 
-    /// Step 4: frees the gaps in blocks. [`Incoming::settle`] follows it.
+    /// Step 5: frees the gaps in blocks. [`Incoming::settle`] follows it.
     ///
-    /// What was given out since step 3 looks like a gap and is none: it is not marked reserved any
+    /// What was given out since step 4 looks like a gap and is none: it is not marked reserved any
     /// more, and [`pages::free_reserved`] frees only what is.
     pub(crate) fn free_gaps(&mut self) {
         let blocks = self.plan.blocks();

@@ -42,6 +42,11 @@ kernel_static! {
 }
 
 kernel_static! {
+    /// Whether that was of a version that this kernel does not read.
+    static OTHER_VERSION: AtomicBool = AtomicBool::new(false);
+}
+
+kernel_static! {
     /// Whether this boot reserved the scratch areas, rather than taking them over.
     static SCRATCH_RESERVED: AtomicBool = AtomicBool::new(false);
 }
@@ -194,6 +199,12 @@ pub(crate) fn set_handed_over(fdt: PhysAddr) {
     HANDED_OVER.store(fdt.raw(), Ordering::Release);
 }
 
+/// There was a handover, of another version.
+pub(crate) fn refuse_version() {
+    OTHER_VERSION.store(true, Ordering::Relaxed);
+    refuse();
+}
+
 /// There was a handover, and it is not trusted.
 pub(crate) fn refuse() {
     HANDED_OVER.store(0, Ordering::Release);
@@ -204,6 +215,12 @@ pub(crate) fn refuse() {
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) fn refused() -> bool {
     REFUSED.load(Ordering::Relaxed)
+}
+
+/// Whether there was one that was refused for its version.
+#[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+pub(crate) fn refused_version() -> bool {
+    OTHER_VERSION.load(Ordering::Relaxed)
 }
 
 /// Address of the FDT of a handover that is trusted so far.

@@ -6,6 +6,7 @@ use kernel::prelude::*;
 
 use crate::kho::addr::{Order, PhysAddr};
 use crate::kho::boot::{forget_header, judge_header, Handover, Refusal};
+use crate::kho::fdt::Unusable;
 use crate::kho::metadata::{self, Metadata};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch_args::Sizing;
@@ -67,10 +68,39 @@ extern "C" fn kho_populate(fdt_phys: u64, fdt_len: u64, scratch_phys: u64, scrat
             pr_info!("a handover arrived at {fdt_phys:#x}\n");
         }
         Err(why) => {
-            pr_warn!("handover at {fdt_phys:#x} refused, booting without it: {why}\n");
-            state::refuse();
+            pr_err!("handover at {fdt_phys:#x} refused, booting without it: {why}\n");
+            match why {
+                Refusal::Fdt(Unusable::Incompatible) => state::refuse_version(),
+                _ => state::refuse(),
+            }
         }
     }
+}
+
+/// The command line is known, and the firmware's map is as it has it; memblock gets it next. An option
+/// that cuts memory off may have cut off scratch, which is not mapped then.
+#[no_mangle]
+extern "C" fn lu_memory_known() {
+    let Some(fdt) = state::handed_over() else {
+        return;
+    };
+    let is_gone = |(at, size): &(PhysAddr, u64)| !early::firmware_says_ram(*at, *size);
+    let scratch = state::SCRATCH.areas().filter(|area| area.size != 0);
+    let gone = scratch.map(|area| (area.start, area.size)).find(is_gone);
+    let page = Some((fdt, kernel::page::PAGE_SIZE as u64));
+    let Some((at, size)) = gone.or(page.filter(is_gone)) else {
+        return;
+    };
+    pr_err!(
+        "handover at {:#x} refused, booting without it: {size} bytes at {:#x} that it needs are no memory of this kernel: take mem= and memmap= off its command line\n",
+        fdt.raw(),
+        at.raw()
+    );
+    state::refuse();
+    for area in state::SCRATCH.areas() {
+        early::disown(area.start, area.size);
+    }
+    forget_header(&state::SCRATCH);
 }
 
 /// All memory is known and mapped; memblock allocates from scratch only, if there is a handover.
@@ -101,6 +131,22 @@ extern "C" fn kho_memory_init_early() {
     }
 }
 
+/// Nodes and zones are known, and memory is counted; nobody has allocated yet who does not keep to
+/// scratch.
+#[no_mangle]
+extern "C" fn lu_memory_reserve() {
+    let mut handover = state::HANDOVER.lock();
+    let Some(judged) = handover.as_mut() else {
+        return;
+    };
+    if let Err(why) = judged.reserve() {
+        pr_err!("handover refused, booting without it: {why}\n");
+        *handover = None;
+        state::refuse();
+        forget_header(&state::SCRATCH);
+    }
+}
+
 /// The page allocator is about to take over from memblock.
 #[export]
 extern "C" fn kho_memory_init() {
@@ -112,15 +158,8 @@ extern "C" fn kho_memory_init() {
     }
     state::set_early_bytes(early::kernel_bytes(Where::Anywhere));
     let mut handover = state::HANDOVER.lock();
-    if let Some(tree) = handover.as_mut() {
-        match tree.reserve() {
-            Ok(incoming) => *state::INCOMING.lock() = Some(incoming),
-            Err(err) => {
-                pr_err!("handover lost: cannot reserve preserved memory ({err:?})\n");
-                state::refuse();
-                *handover = None;
-            }
-        }
+    if let Some(handover) = handover.as_mut() {
+        *state::INCOMING.lock() = Some(handover.arrive());
     } else if state::enabled() {
         match state::SCRATCH.reserve(state::sizing()) {
             Ok(()) => state::set_scratch_reserved(),

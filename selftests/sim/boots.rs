@@ -2,7 +2,7 @@
 
 //! Boots of particular handovers: fragmented memory, wrong headers, trees that cannot be.
 
-use super::kernel::{owned, small_machine, Handed, Kernel};
+use super::kernel::{owned, small_machine, Handed, Kernel, Moment};
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::boot::Refusal;
 use crate::kho::fdt::Unusable;
@@ -283,6 +283,84 @@ fn memory_that_this_kernel_has_reserved() {
     // Whoever reserved it still has it, and nobody else does.
     assert_eq!(with(|m| m.count(Owner::Boot)), taken.pages());
     works(kernel);
+}
+
+/// Boots from a handover of runs of pages with gaps between them, while somebody takes memory at a
+/// moment without regard to what is open.
+fn greedy(at: Moment, spacing: u64, take: u64) -> (Kernel, Option<Refusal>, Vec<Pfn>) {
+    let mut kernel = Kernel::cold(Config {
+        nodes: vec![16384],
+        hole: 16,
+    });
+    let all: Vec<Pfn> = (0..8000)
+        .map(|_| pages::alloc_folio(Order::ZERO).expect("memory"))
+        .collect();
+    let kept = |pfn: &Pfn| pfn.raw() % spacing < spacing - 1;
+    let kept: Vec<Pfn> = all.into_iter().filter(kept).collect();
+    for &pfn in &kept {
+        kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    }
+    let left: Vec<u64> = kept.iter().map(|pfn| pfn.raw()).collect();
+    let handed = kernel.kexec(&left);
+    with(|m| m.take_log());
+    let (kernel, why) = Kernel::warm_while(handed, |moment| {
+        if moment == at {
+            early::alloc_regardless(take).expect("memory");
+        }
+    });
+    (kernel, why, kept)
+}
+
+#[test]
+fn memory_that_was_taken_before_it_was_reserved_has_one_owner() {
+    // Few ranges and many, whose gaps are reserved along; a page, and more than a range has.
+    for (spacing, take) in [(2000, 1), (2000, 200), (2000, 300), (2, 1), (3, 2)] {
+        let (kernel, why, _) = greedy(Moment::TreeJudged, spacing, take);
+        let refused = matches!(why, Some(Refusal::Taken(_)));
+        assert!(refused, "{spacing}, {take}: {why:?}");
+        assert!(kernel.incoming.is_none());
+        // Whoever took it still has it.
+        assert_eq!(with(|m| m.count(Owner::Boot)), take);
+        works(kernel);
+    }
+}
+
+#[test]
+fn what_is_reserved_is_taken_by_nobody() {
+    for (spacing, take) in [(2000, 1), (2000, 2500), (2, 1), (2, 40)] {
+        let (mut kernel, why, kept) = greedy(Moment::Reserved, spacing, take);
+        assert!(why.is_none(), "{spacing}, {take}: {why:?}");
+        for pfn in kept {
+            assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
+        }
+    }
+}
+
+#[test]
+fn a_gap_that_was_taken_is_not_freed() {
+    // So many ranges that gaps are reserved along with them; somebody takes one of those.
+    let mut kernel = Kernel::cold(Config {
+        nodes: vec![16384],
+        hole: 16,
+    });
+    let all = (0..8000).map(|_| pages::alloc_folio(Order::ZERO).expect("memory"));
+    let all: Vec<Pfn> = all.collect();
+    let kept: Vec<Pfn> = all.iter().copied().filter(|p| p.raw() % 2 == 0).collect();
+    for &pfn in &kept {
+        kernel.out.preserve_block(pfn, Order::ZERO).expect("memory");
+    }
+    let left: Vec<u64> = kept.iter().map(|pfn| pfn.raw()).collect();
+    let gap = PageRange::new(kept[4000 / 2].plus(1), 1);
+    let (mut kernel, why) = Kernel::warm_while(kernel.kexec(&left), |moment| {
+        if moment == Moment::TreeJudged {
+            early::reserve(gap).expect("RAM");
+        }
+    });
+    assert!(why.is_none(), "{why:?}");
+    assert_ne!(with(|m| m.owner(gap.start.raw())), Owner::Nobody);
+    for pfn in kept {
+        assert_eq!(kernel.restore_folio(pfn), Some(Order::ZERO));
+    }
 }
 
 #[test]

@@ -54,10 +54,27 @@ pub(crate) struct Handed {
     pub(crate) list_len: u64,
 }
 
+/// When something else of the boot allocates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// Only scratch is known to be good.
+    HeaderJudged,
+    /// The tree was judged, nothing is reserved.
+    TreeJudged,
+    /// What is preserved is reserved.
+    Reserved,
+}
+
 impl Kernel {
     /// Boots a new machine without a handover.
     pub(crate) fn cold(config: Config) -> Self {
+        Self::cold_with(config, 0)
+    }
+
+    /// As [`Self::cold`], with so many frames at the end that were added since.
+    pub(crate) fn cold_with(config: Config, added: u64) -> Self {
         machine::install(config);
+        with(|m| m.added = added);
         let scratch = a_list();
         with(|m| m.slab = false);
         scratch.reserve(SIZING).expect("room for scratch");
@@ -123,14 +140,29 @@ impl Kernel {
     }
 
     /// As [`Self::warm`], with something that the kernel does between the two steps of judging.
-    pub(crate) fn warm_after(handed: Handed, meanwhile: impl FnOnce()) -> (Self, Option<Refusal>) {
+    pub(crate) fn warm_after(
+        handed: Handed,
+        mut meanwhile: impl FnMut(),
+    ) -> (Self, Option<Refusal>) {
+        Self::warm_while(handed, |moment| {
+            if moment == Moment::HeaderJudged {
+                meanwhile();
+            }
+        })
+    }
+
+    /// As [`Self::warm`], with something that the kernel does between the steps.
+    pub(crate) fn warm_while(
+        handed: Handed,
+        mut meanwhile: impl FnMut(Moment),
+    ) -> (Self, Option<Refusal>) {
         let scratch = a_list();
         let mut refused = None;
         let mut handover = None;
         let mut subtrees = None;
         match judge_header(handed.fdt, 4096, handed.list, handed.list_len, scratch) {
             Ok(()) => {
-                meanwhile();
+                meanwhile(Moment::HeaderJudged);
                 let fdt = early::Mapped::new(handed.fdt, 4096).expect("it was judged");
                 match Handover::judge_tree(&Blob::new(fdt.bytes()), handed.fdt, scratch) {
                     Ok((judged, found)) => {
@@ -145,10 +177,19 @@ impl Kernel {
             }
             Err(why) => refused = Some(why),
         }
+        meanwhile(Moment::TreeJudged);
+        if let Some(Err(why)) = handover.as_mut().map(Handover::reserve) {
+            handover = None;
+            subtrees = None;
+            forget_header(scratch);
+            refused = Some(why);
+        }
+        meanwhile(Moment::Reserved);
         let mut incoming = None;
         if let Some(judged) = handover.as_mut() {
-            incoming = Some(judged.reserve().expect("memblock has room"));
+            incoming = Some(judged.arrive());
         } else {
+            with(|m| m.forget_left());
             scratch.reserve(SIZING).expect("room for scratch");
             for area in scratch.areas() {
                 early::open_scratch(area.start, area.size).expect("scratch");

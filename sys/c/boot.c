@@ -94,6 +94,36 @@ void __ref lu_close_scratch(u64 start, u64 size)
 	memblock_clear_kho_scratch(start, size);
 }
 
+void __ref lu_disown(u64 start, u64 size)
+{
+	memblock_remove(start, size);
+}
+
+/*
+ * The map that the next kernel is told, in frames: false after the last entry; entries that are no
+ * RAM are empty. Where there is no such map, the next kernel finds out as this one did.
+ */
+bool lu_handed_ram(u32 index, u64 *start, u64 *end)
+{
+#ifdef CONFIG_X86
+	struct e820_table *table = e820_table_kexec;
+
+	*start = *end = 0;
+	if (index >= min(table->nr_entries, E820_MAX_ENTRIES_ZEROPAGE))
+		return false;
+	if (table->entries[index].type == E820_TYPE_RAM) {
+		*start = PFN_UP(table->entries[index].addr);
+		*end = PFN_DOWN(table->entries[index].addr + table->entries[index].size);
+		*end = max(*start, *end);
+	}
+	return true;
+#else
+	*start = 0;
+	*end = PHYS_PFN(PHYS_ADDR_MAX);
+	return !index;
+#endif
+}
+
 void __ref lu_scratch_only(bool on)
 {
 	if (on)
@@ -345,4 +375,34 @@ void __ref lu_scratch_to_cma(u64 start, u64 size)
 void __ref lu_scratch_to_buddy(u64 start, u64 size)
 {
 	free_reserved_area(__va(start), __va(start + size), -1, NULL);
+}
+
+struct nth_area {
+	u32 left;
+	u64 start;
+	u64 end;
+};
+
+static int nth_area(struct cma *cma, void *data)
+{
+	struct nth_area *nth = data;
+
+	/* Huge pages are user memory. */
+	if (!strncmp(cma_get_name(cma), "hugetlb", 7) || nth->left--)
+		return 0;
+	nth->start = PHYS_PFN(cma_get_base(cma));
+	nth->end = nth->start + PHYS_PFN(cma_get_size(cma));
+	return 1;
+}
+
+/* CMA areas that are not for huge pages, in frames; false after the last one. */
+bool lu_dma_area(u32 index, u64 *start, u64 *end)
+{
+	struct nth_area nth = { .left = index };
+
+	if (!cma_for_each_area(nth_area, &nth))
+		return false;
+	*start = nth.start;
+	*end = nth.end;
+	return true;
 }

@@ -185,6 +185,9 @@ void lu_scratch_only(bool on);
 void lu_open(u64 start, u64 size);
 int lu_reserve_noinit(u64 start, u64 size);
 bool lu_has_reserved(u64 start, u64 size);
+void lu_disown(u64 start, u64 size);
+bool lu_handed_ram(u32 index, u64 *start, u64 *end);
+bool lu_dma_area(u32 index, u64 *start, u64 *end);
 void lu_ram_span(u64 pfn, u64 *start, u64 *end);
 void lu_free_span(u64 pfn, u64 *start, u64 *end);
 void lu_init_reserved(u64 pfn, u64 pages);
@@ -234,6 +237,7 @@ typedef int (*lu_convert_fn)(struct liveupdate_file_op_args *args, u32 from);
 #define LU_SHOW_LAST_ERROR 4
 #define LU_SHOW_LOADED 5
 #define LU_SHOW_ARRIVED 6
+#define LU_SHOW_ARRIVAL 7
 unsigned long lu_luo_show(unsigned int what, unsigned char *to, unsigned long len);
 unsigned long lu_luo_sessions(u64 offset, unsigned char *to, unsigned long len);
 
@@ -241,6 +245,7 @@ unsigned long lu_luo_sessions(u64 offset, unsigned char *to, unsigned long len);
 int lu_parse_liveupdate(bool on);
 int lu_parse_on_error(bool panic);
 int lu_parse_unknown(bool mainline);
+int lu_parse_audit(bool on);
 int lu_luo_register_version(struct liveupdate_file_handler *handler, lu_convert_fn convert,
 			    const void *family);
 #define LU_FORMAT_READ 0

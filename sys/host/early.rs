@@ -74,6 +74,14 @@ pub(crate) fn alloc(size: u64, align: u64, place: Where) -> Option<PhysAddr> {
     Some(Pfn::new(start).phys())
 }
 
+/// Reserves the first free memory there is, whatever it is marked as: what an allocator does that
+/// walks memblock with its own flags.
+#[cfg(test)]
+pub(crate) fn alloc_regardless(pages: u64) -> Option<PageRange> {
+    let start = with(|m| m.boot_alloc_regardless(pages))?;
+    Some(PageRange::new(Pfn::new(start), pages))
+}
+
 pub(crate) fn free(start: PhysAddr, size: u64) {
     with(|m| m.change(frames(start, size), &[Owner::Boot], Owner::Nobody, "free"));
 }
@@ -99,7 +107,8 @@ pub(crate) fn reserve(range: PageRange) -> Result {
     if !is_ram(range) {
         return Err(EINVAL);
     }
-    let from = [Owner::Nobody, Owner::Left];
+    // As memblock does, whoever has reserved some of it already.
+    let from = [Owner::Nobody, Owner::Left, Owner::Boot];
     with(|m| m.change(range, &from, Owner::Boot, "reserve"));
     Ok(())
 }
@@ -108,8 +117,21 @@ pub(crate) fn has_reserved(range: PageRange) -> bool {
     with(|m| (range.start.raw()..range.end.raw()).any(|pfn| m.owner(pfn) == Owner::Boot))
 }
 
+/// The RAM that the next kernel is told of: all but what was added while this one ran.
+pub(crate) fn handed_ram() -> impl Iterator<Item = PageRange> {
+    with(|m| {
+        let end = m.frames() - m.added;
+        [PageRange::between(Pfn::new(m.config.hole), Pfn::new(end))].into_iter()
+    })
+}
+
+/// Memory that drivers do DMA to.
+pub(crate) fn dma_areas() -> impl Iterator<Item = PageRange> {
+    core::iter::empty()
+}
+
 pub(crate) fn end_of_memory() -> Pfn {
-    Pfn::new(with(|m| m.frames()))
+    Pfn::new(with(|m| m.frames() - m.gone))
 }
 
 pub(crate) fn is_ram(range: PageRange) -> bool {
@@ -123,7 +145,8 @@ pub(crate) fn ram_span(at: Pfn) -> PageRange {
             return PageRange::new(at, 0);
         }
         let node = m.node_range(m.node_of(at.raw()));
-        PageRange::between(node.start.max(Pfn::new(m.config.hole)), node.end)
+        let end = node.end.min(Pfn::new(m.frames() - m.gone));
+        PageRange::between(node.start.max(Pfn::new(m.config.hole)), end)
     })
 }
 

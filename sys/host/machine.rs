@@ -76,6 +76,10 @@ pub(crate) struct Machine {
     /// What early allocations may use while scratch only.
     open: Vec<bool>,
     pub(crate) scratch_only: bool,
+    /// Frames at the end that were added while this kernel ran.
+    pub(crate) added: u64,
+    /// Frames at the end that this kernel does not know of: they were added while an earlier one ran.
+    pub(crate) gone: u64,
     pub(crate) slab: bool,
     /// The CPU that runs.
     pub(crate) cpu: usize,
@@ -137,6 +141,8 @@ impl Machine {
             scratch: vec![false; frames],
             open: vec![false; frames],
             scratch_only: false,
+            added: 0,
+            gone: 0,
             slab: true,
             cpu: 0,
             hostile: false,
@@ -196,7 +202,7 @@ impl Machine {
     }
 
     pub(crate) fn is_ram(&self, range: PageRange) -> bool {
-        range.start.raw() >= self.config.hole && range.end.raw() <= self.frames()
+        range.start.raw() >= self.config.hole && range.end.raw() <= self.frames() - self.gone
     }
 
     /// The NUMA node of a frame.
@@ -356,6 +362,27 @@ impl Machine {
         Some(start)
     }
 
+    /// Reserves frames in early boot without regard to marks: what the previous kernel left is free to
+    /// memblock as long as it is not reserved. The first there are, and what was left first of all.
+    #[cfg(test)]
+    pub(crate) fn boot_alloc_regardless(&mut self, pages: u64) -> Option<u64> {
+        let (hole, total) = (self.config.hole, self.frames());
+        let all = |owners: &'static [Owner]| {
+            move |m: &Self, start: u64| {
+                (start..start + pages).all(|pfn| owners.contains(&m.owner(pfn)))
+            }
+        };
+        let (left, free) = (all(&[Owner::Left]), all(&[Owner::Left, Owner::Nobody]));
+        let starts = || hole..(total + 1).saturating_sub(pages);
+        let start = starts()
+            .find(|&start| left(self, start))
+            .or_else(|| starts().find(|&start| free(self, start)))?;
+        let range = PageRange::new(Pfn::new(start), pages);
+        self.change(range, &[Owner::Left, Owner::Nobody], Owner::Boot, "take");
+        self.zero(range);
+        Some(start)
+    }
+
     /// The first run of usable frames from where the last search ended, then from the start.
     fn search(
         &mut self,
@@ -363,7 +390,7 @@ impl Machine {
         align: u64,
         usable: impl Fn(&Self, u64) -> bool,
     ) -> Option<u64> {
-        let total = self.frames();
+        let total = self.frames() - self.gone;
         let from = self.next.next_multiple_of(align);
         let mut starts = (from..total)
             .chain(0..from.min(total))
@@ -403,6 +430,7 @@ impl Machine {
         self.open.fill(false);
         self.notes.fill(0);
         self.scratch_only = false;
+        self.gone = self.added;
         self.slab = false;
         self.next = self.config.hole;
     }
@@ -412,9 +440,13 @@ impl Machine {
         self.note("page allocator starts", 0, 0);
         self.slab = true;
         self.scratch_only = false;
+        self.forget_left();
+    }
+
+    /// What the previous kernel left and was not taken over is free, as real memory would be.
+    pub(crate) fn forget_left(&mut self) {
         for pfn in 0..self.frames() {
             if self.owner(pfn) == Owner::Left {
-                // Forgotten by the boot code: free, as real memory would be.
                 self.owners[pfn as usize] = Owner::Nobody;
                 self.poison(pfn);
             }

@@ -111,6 +111,14 @@ pub(crate) fn close_scratch(start: PhysAddr, size: u64) {
     unsafe { glue::lu_close_scratch(start.raw(), size) }
 }
 
+/// Undoes [`open_scratch`] where it turns out to be no memory: all that is known of it is forgotten.
+pub(crate) fn disown(start: PhysAddr, size: u64) {
+    if size != 0 {
+        // SAFETY: Early boot; nothing was allocated yet.
+        unsafe { glue::lu_disown(start.raw(), size) }
+    }
+}
+
 /// Restricts memblock's allocations to what is marked as scratch.
 pub(crate) fn scratch_only(on: bool) {
     // SAFETY: Early boot.
@@ -136,6 +144,27 @@ pub(crate) fn has_reserved(range: PageRange) -> bool {
     let bytes = range.pages() << PAGE_SHIFT;
     // SAFETY: Early boot.
     unsafe { glue::lu_has_reserved(range.start.phys().raw(), bytes) }
+}
+
+/// The RAM that the next kernel is told of, entry by entry; those that are something else are empty.
+/// Not in early boot, when the map may change.
+pub(crate) fn handed_ram() -> impl Iterator<Item = PageRange> {
+    (0..).map_while(|index| {
+        let (mut start, mut end) = (0, 0);
+        // SAFETY: Both pointers are valid.
+        let more = unsafe { glue::lu_handed_ram(index, &mut start, &mut end) };
+        more.then(|| PageRange::between(Pfn::new(start), Pfn::new(end)))
+    })
+}
+
+/// Memory that drivers do DMA to, as far as areas were set aside for it.
+pub(crate) fn dma_areas() -> impl Iterator<Item = PageRange> {
+    (0..).map_while(|index| {
+        let (mut start, mut end) = (0, 0);
+        // SAFETY: Both pointers are valid.
+        let more = unsafe { glue::lu_dma_area(index, &mut start, &mut end) };
+        more.then(|| PageRange::between(Pfn::new(start), Pfn::new(end)))
+    })
 }
 
 /// One past the last frame of memory.

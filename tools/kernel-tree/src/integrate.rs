@@ -144,6 +144,44 @@ const BLOCKS: &[Block] = &[
         place: Place::After("\t\tfolio_ref_sub(folio, nr);"),
         template: include_str!("../templates/shmem_wait.c"),
     },
+    // What is preserved is reserved before anybody allocates who does not keep to scratch.
+    Block {
+        file: "mm/mm_init.c",
+        place: Place::Before("void __init mm_core_init_early(void)"),
+        template: include_str!("../templates/memory_declare.c"),
+    },
+    Block {
+        file: "mm/mm_init.c",
+        place: Place::After("\tfree_area_init();"),
+        template: include_str!("../templates/memory_reserve.c"),
+    },
+    // Before that, nobody tests memory by writing to it, and a command line that cuts memory off is seen.
+    Block {
+        file: "mm/memtest.c",
+        place: Place::After("#include <linux/memblock.h>"),
+        template: include_str!("../templates/memtest_include.c"),
+    },
+    Block {
+        file: "mm/memtest.c",
+        place: Place::Before("\tif (!memtest_pattern)"),
+        template: include_str!("../templates/memtest_skip.c"),
+    },
+    Block {
+        file: "arch/x86/kernel/setup.c",
+        place: Place::Before("void __init setup_arch(char **cmdline_p)"),
+        template: include_str!("../templates/setup_declare.c"),
+    },
+    Block {
+        file: "arch/x86/kernel/setup.c",
+        place: Place::Before("\te820__memblock_setup();"),
+        template: include_str!("../templates/setup_known.c"),
+    },
+    // A region that is new on the command line can be handed over, as those that were revived.
+    Block {
+        file: "mm/memblock.c",
+        place: Place::After("\tstart = memblock_phys_alloc(size, align);"),
+        template: include_str!("../templates/reserve_mem.c"),
+    },
     // Whoever changes the count of an eventfd that is preserved changes the next kernel's copy.
     Block {
         file: EVENTFD,
@@ -180,7 +218,8 @@ const BLOCKS: &[Block] = &[
         place: Place::Before("static int do_eventfd(unsigned int count, int flags)"),
         template: include_str!("../templates/eventfd_include.c"),
     },
-    // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back.
+    // `depends on RUST` would be a circle, by way of CFI, and `select` asks for none of what RUST depends on. So that stands
+    // here again, but for CFI, which our Kbuild looks at.
     Block {
         file: "kernel/liveupdate/Kconfig",
         place: Place::After(

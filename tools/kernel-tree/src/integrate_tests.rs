@@ -19,6 +19,10 @@ const KBUILD: &str = "luo-y :=\t\\\n\t\tkho_block.o\t\\\n\t\tluo_core.o\n\n\
 const MM: &str = "obj-$(CONFIG_LIVEUPDATE_MEMFD) += memfd_luo.o\n";
 const SHMEM: &str = "int shmem_add_to_page_cache(struct folio *folio,\n{\n\
     \t\txas_for_each_conflict(&xas, entry) {\n\t\t}\n\t\tfolio_ref_sub(folio, nr);\n}\n";
+const MM_INIT: &str = "void __init mm_core_init_early(void)\n{\n\tfree_area_init();\n}\n";
+const MEMTEST: &str = "#include <linux/memblock.h>\n\n{\n\tif (!memtest_pattern)\n\t\treturn;\n}\n";
+const SETUP: &str = "void __init setup_arch(char **cmdline_p)\n{\n\te820__memblock_setup();\n}\n";
+const MEMBLOCK: &str = "{\n\tstart = memblock_phys_alloc(size, align);\n}\n";
 const EVENTFD_TEXT: &str =
     "static DEFINE_IDA(eventfd_ida);\n\nstruct eventfd_ctx {\n\tint id;\n};\n\n\
     {\n\t\tctx->count++;\n\tctx->count -= *cnt;\n\t\tctx->count += ucnt;\n}\n\n\
@@ -78,6 +82,10 @@ fn originals() -> Vec<(&'static str, &'static str)> {
         ("rust/helpers/helpers.c", HELPERS),
         ("kernel/liveupdate/Makefile", KBUILD),
         ("mm/shmem.c", SHMEM),
+        ("mm/mm_init.c", MM_INIT),
+        ("mm/memtest.c", MEMTEST),
+        ("mm/memblock.c", MEMBLOCK),
+        ("arch/x86/kernel/setup.c", SETUP),
         ("kernel/liveupdate/Kconfig", KCONFIG),
         ("mm/Makefile", MM),
         (EVENTFD, EVENTFD_TEXT),
