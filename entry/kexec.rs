@@ -38,6 +38,7 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         Some(fdt) => fdt.page().frame().phys(),
         None => return EINVAL.to_errno(),
     };
+    warn_of_loss();
     #[cfg(CONFIG_LIVEUPDATE)]
     // SAFETY: By the caller's promise.
     if let Err(err) = unsafe { super::luo::registry::negotiate(image) } {
@@ -75,6 +76,19 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
         warn_if_tight(&state::SCRATCH, image_bytes, state::early_bytes());
     }
     0
+}
+
+/// Says what the next kernel would refuse to take over. Where there is an orchestrator it does, which knows
+/// of files, and of the next kernel's command line.
+fn warn_of_loss() {
+    #[cfg(CONFIG_LIVEUPDATE)]
+    if super::luo::orchestrator::luo().is_ok() {
+        return;
+    }
+    let audited = state::outgoing(|out| Ok(out.audit(|_| Ok(()))));
+    if let Ok(Err(wrong)) = audited {
+        pr_warn!("the next kernel will not take over what is preserved: {wrong}\n");
+    }
 }
 
 /// The machine is about to jump to the next kernel, or to reboot: all that is preserved has been

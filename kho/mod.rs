@@ -9,6 +9,7 @@
 pub(crate) mod adopt;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod array;
+pub(crate) mod audit;
 pub(crate) mod block;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod block_chain;
@@ -34,6 +35,7 @@ pub(crate) mod outgoing;
 pub(crate) mod page;
 pub(crate) mod pages;
 pub(crate) mod plan;
+pub(crate) mod ram;
 #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
 pub(crate) mod root;
 pub(crate) mod scratch;

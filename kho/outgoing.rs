@@ -5,12 +5,14 @@
 use core::ffi::CStr;
 
 use super::addr::{Order, PageRange, Pfn, PhysAddr};
+use super::audit::{audit, Wrong};
 use super::fdt::RootFdt;
 use super::key::{encode, Run};
 use super::pages::Blocks;
+use super::ram::{handed_around, Ram};
 use super::scratch::List;
 use super::tree::{LeafCache, NodeStore, Tree};
-use crate::sys::error::{Result, EINVAL, ENOMEM};
+use crate::sys::error::{Result, EBUSY, EINVAL, ENOMEM, EOPNOTSUPP};
 use crate::sys::fdt::Page;
 use crate::sys::log;
 use crate::sys::pages::{single_node, BuddyNodes};
@@ -21,8 +23,10 @@ pub(crate) struct Outgoing {
     cache: LeafCache,
     fdt: Option<RootFdt>,
     scratch: &'static List,
-    /// A stretch of frames known to be free of scratch.
+    /// A stretch of frames known to be free of scratch, and to be there in the next kernel.
     clear: PageRange,
+    /// Whether it is complete: the root FDT is as it will be read.
+    sealed: bool,
 }
 
 impl Outgoing {
@@ -40,6 +44,7 @@ impl Outgoing {
             fdt: None,
             scratch,
             clear: PageRange::new(Pfn::new(0), 0),
+            sealed: false,
         };
         let made = BuddyNodes.alloc().ok_or(ENOMEM).and_then(|page| {
             out.preserve_block(page.phys().pfn(), Order::ZERO)
@@ -75,8 +80,9 @@ impl Outgoing {
         self.fdt.as_mut()
     }
 
-    /// Refuses memory in scratch: the next kernel overwrites it.
-    fn refuse_scratch(&mut self, range: PageRange) -> Result {
+    /// Refuses memory in scratch, which the next kernel overwrites, and memory that it does not know of
+    /// when it takes over.
+    fn refuse(&mut self, range: PageRange) -> Result {
         if !self.clear.contains(range) {
             if let Some(at) = self.scratch.first_in(range) {
                 log::pr_err!(
@@ -85,7 +91,17 @@ impl Outgoing {
                 );
                 return Err(EINVAL);
             }
-            self.clear = self.scratch.clear_around(range.start);
+            let there = handed_around(range.start);
+            if !there.contains(range) || there.is_empty() {
+                let at = there.end.max(range.start);
+                log::pr_err!(
+                    "refusing to preserve memory at {:#x}: it was added while this kernel ran, and the next one takes over before it finds it\n",
+                    at.phys().raw()
+                );
+                return Err(EOPNOTSUPP);
+            }
+            let clear = self.scratch.clear_around(range.start);
+            self.clear = PageRange::between(clear.start.max(there.start), clear.end.min(there.end));
         }
         Ok(())
     }
@@ -94,9 +110,10 @@ impl Outgoing {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for memory in scratch, [`ENOMEM`]; nothing has changed then.
+    /// [`EINVAL`] for memory in scratch, [`EOPNOTSUPP`] for memory that was added while this kernel
+    /// ran, [`ENOMEM`]; nothing has changed then.
     pub(crate) fn preserve_block(&mut self, pfn: Pfn, order: Order) -> Result {
-        self.refuse_scratch(PageRange::new(pfn, order.pages()))?;
+        self.refuse(PageRange::new(pfn, order.pages()))?;
         self.cache
             .insert(self.tree, encode(pfn, order), &mut BuddyNodes)
     }
@@ -110,7 +127,7 @@ impl Outgoing {
     /// Preserves `count` contiguous blocks of one order, each a key of its own, as one run.
     pub(crate) fn preserve_run(&mut self, pfn: Pfn, order: Order, count: u64) -> Result {
         let run = Run::new(pfn, order, count).ok_or(EINVAL)?;
-        self.refuse_scratch(run.frames(order))?;
+        self.refuse(run.frames(order))?;
         self.cache.insert_run(self.tree, run, &mut BuddyNodes)
     }
 
@@ -128,7 +145,7 @@ impl Outgoing {
     ///
     /// As for [`Self::preserve_block`].
     pub(crate) fn preserve_pages(&mut self, range: PageRange) -> Result {
-        self.refuse_scratch(range)?;
+        self.refuse(range)?;
         let mut done = range.start;
         for (pfn, order) in Blocks::new(range, single_node) {
             if let Err(err) = self.preserve_block(pfn, order) {
@@ -147,15 +164,39 @@ impl Outgoing {
         })
     }
 
-    /// Completes the record, right before the jump: what is changed after this looks overwritten to
-    /// the next kernel.
+    /// Looks whether the next kernel could take over what is preserved, in the memory it will have: what
+    /// is handed over, as `change` makes it.
+    ///
+    /// # Errors
+    ///
+    /// The first thing it would refuse.
+    pub(crate) fn audit(&self, change: impl FnOnce(&mut Ram) -> Result) -> Result<(), Wrong> {
+        let wrong = |err| match err {
+            ENOMEM => Wrong::NoMemory,
+            _ => Wrong::TooMany,
+        };
+        let mut ram = Ram::handed_over().map_err(wrong)?;
+        change(&mut ram).map_err(wrong)?;
+        audit(self.tree, &ram)
+    }
+
+    /// Completes the record, right before the jump: what is changed in the tree after this looks
+    /// overwritten to the next kernel, and the FDT does not change any more. Other processors run on
+    /// until they are stopped wherever they are, which must not be in the middle of editing it.
     ///
     /// # Errors
     ///
     /// [`ENOMEM`] when the FDT has no room for a checksum; it is handed over without one.
     pub(crate) fn seal(&mut self) -> Result {
+        self.sealed = true;
         let tree = self.tree;
         self.fdt.as_mut().ok_or(EINVAL)?.seal(tree)
+    }
+
+    /// Whether it is complete, and the machine about to jump.
+    #[cfg(any(CONFIG_LIVEUPDATE, not(kernel)))]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed
     }
 
     pub(crate) fn fdt(&self) -> Option<&RootFdt> {
@@ -169,12 +210,26 @@ impl Outgoing {
     }
 
     /// Names a blob in the root FDT. Its pages must be preserved by the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] once it is sealed, and those of [`RootFdt::add`].
     pub(crate) fn add_subtree(&mut self, name: &CStr, data: PhysAddr, size: u64) -> Result {
-        self.fdt.as_mut().ok_or(EINVAL)?.add(name, data, size)
+        match self.sealed {
+            true => Err(EBUSY),
+            false => self.fdt.as_mut().ok_or(EINVAL)?.add(name, data, size),
+        }
     }
 
     /// Removes the subtree whose blob is at `data`; false if there is none.
-    pub(crate) fn remove_subtree(&mut self, data: PhysAddr) -> bool {
-        self.fdt.as_mut().is_some_and(|fdt| fdt.remove(data))
+    ///
+    /// # Errors
+    ///
+    /// [`EBUSY`] once it is sealed: the subtree stays, and so should the blob.
+    pub(crate) fn remove_subtree(&mut self, data: PhysAddr) -> Result<bool> {
+        match self.sealed {
+            true => Err(EBUSY),
+            false => Ok(self.fdt.as_mut().is_some_and(|fdt| fdt.remove(data))),
+        }
     }
 }

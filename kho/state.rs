@@ -132,16 +132,14 @@ pub(crate) fn add_subtree(name: &CStr, at: PhysAddr, size: usize) -> Result {
     Ok(())
 }
 
-/// Undoes [`add_subtree`].
+/// Undoes [`add_subtree`], unless the machine is about to jump.
 pub(crate) fn remove_subtree(at: PhysAddr) {
     // The watcher first: the caller frees the blob as soon as this returns.
     if let Some(watcher) = WATCHER.as_ref() {
         watcher.removed(at);
     }
-    let _ = outgoing(|out| {
-        out.remove_subtree(at);
-        Ok(())
-    });
+    // Right before the jump it stays, and what was preserved with it.
+    let _ = outgoing(|out| out.remove_subtree(at));
 }
 
 /// Gives a simulated kernel its records.

@@ -250,6 +250,8 @@ impl Luo {
                 .set(log::fmt!("an image was not loaded: {why}"));
         })?;
         let looked_at = Arc::new(looked_at, crate::sys::alloc::GFP_KERNEL)?;
+        self.audit(&looked_at, "is not loaded")?;
+        looked_at.warn();
         let choice = Choice {
             own: &self.own,
             target: Target::Image(looked_at.clone()),
@@ -269,6 +271,28 @@ impl Luo {
         let _ = formats::structures::check(&choice, false);
         self.images.lock().add(key, looked_at, loaded_image().key);
         Ok(())
+    }
+
+    /// Looks whether an image could take over what is preserved. Where not, that is said: it is reason to
+    /// refuse a live update, but none to refuse a mere change of kernels.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`], `ENOMEM`, if files are preserved.
+    fn audit(&self, image: &formats::image::Image, refused: &str) -> Result {
+        let files = outgoing::any(&self.outgoing);
+        let audited = image.audit(|why| match files {
+            true => {
+                log::pr_err!("luo: image {image} {refused}: {why}\n");
+                self.last_error
+                    .set(log::fmt!("image {image} {refused}: {why}"));
+            }
+            false => log::pr_warn!("luo: image {image} will not take anything over: {why}\n"),
+        });
+        match files {
+            true => audited,
+            false => Ok(()),
+        }
     }
 
     /// Lets a format be written from now on, or not. Files that are preserved in it are written in
@@ -391,13 +415,11 @@ impl Luo {
         }
         let serialised = self.serialise();
         if let Err(err) = serialised {
-            match err {
-                EPROTONOSUPPORT => self.last_error.set(log::fmt!(
-                    "reboot refused, as the loaded image does not read what is preserved"
-                )),
-                _ => self.last_error.set(log::fmt!(
+            // Who has found that it would be lost has said so.
+            if err != EPROTONOSUPPORT {
+                self.last_error.set(log::fmt!(
                     "reboot refused, as a file could not be frozen: {err:?}"
-                )),
+                ));
             }
             self.frozen.store(false, Ordering::Relaxed);
             self.gate.open();
@@ -411,14 +433,25 @@ impl Luo {
             return Err(EINVAL);
         }
         let choice = self.choice();
+        let unread = |err| {
+            if err == EPROTONOSUPPORT {
+                self.last_error.set(log::fmt!(
+                    "reboot refused, as the loaded image does not read what is preserved"
+                ));
+            }
+            err
+        };
         if matches!(choice.target, Target::Unable) && outgoing::any(&self.outgoing) {
             log::pr_err!(
                 "luo: no reboot: files are preserved, and the image was loaded by kexec_load, which hands nothing over; load it by kexec_file_load (kexec -s), or close the sessions\n"
             );
-            return Err(EPROTONOSUPPORT);
+            return Err(unread(EPROTONOSUPPORT));
         }
-        formats::structures::check(&choice, outgoing::any(&self.outgoing))?;
-        let head = outgoing::serialise(&self.outgoing, &self.drivers, &choice)?;
+        formats::structures::check(&choice, outgoing::any(&self.outgoing)).map_err(unread)?;
+        if let Target::Image(image) = &choice.target {
+            self.audit(image, "is not booted")?;
+        }
+        let head = outgoing::serialise(&self.outgoing, &self.drivers, &choice).map_err(unread)?;
         if let Some(root) = &mut *self.root.lock() {
             root.set_sessions(head);
             root.write_flbs(&self.drivers);

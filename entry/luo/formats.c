@@ -44,6 +44,15 @@ static int __init parse_unknown(char *arg)
 }
 early_param("liveupdate.unknown", parse_unknown);
 
+static int __init parse_audit(char *arg)
+{
+	bool on;
+	int err = kstrtobool(arg, &on);
+
+	return err ?: lu_parse_audit(on);
+}
+early_param("liveupdate.audit", parse_audit);
+
 static char hidden[128];
 
 static int __init parse_hide(char *arg)

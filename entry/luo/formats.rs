@@ -23,6 +23,13 @@ extern "C" fn lu_parse_unknown(mainline: bool) -> c_int {
     0
 }
 
+/// `liveupdate.audit=off`.
+#[no_mangle]
+extern "C" fn lu_parse_audit(on: bool) -> c_int {
+    cmdline::set_audited(on);
+    0
+}
+
 /// The name as C has it, if a folder can be called that.
 fn folder(format: &Id) -> Option<*const c_char> {
     let name = core::str::from_utf8(format.name.text()).ok()?;

@@ -14,6 +14,8 @@ use super::catalogue::{KHO_ON, LUO_ON};
 pub(crate) struct Switches<'a> {
     pub(crate) kho: Option<bool>,
     pub(crate) liveupdate: Option<bool>,
+    /// Whether memory is tested by writing to it.
+    pub(crate) memtest: bool,
     /// Formats that a kernel of ours does not have then, as [`hides`] reads it.
     pub(crate) hide: &'a [u8],
 }
@@ -34,6 +36,7 @@ pub(crate) fn hides(list: &[u8], name: &[u8], version: u32) -> bool {
 pub(crate) enum Off {
     Kho,
     Liveupdate,
+    Memtest,
 }
 
 impl Off {
@@ -44,6 +47,9 @@ impl Off {
             Self::Liveupdate => {
                 "the live update orchestrator is off; put liveupdate=on last on its command line"
             }
+            Self::Memtest => {
+                "memtest= would overwrite what is preserved; take it off its command line"
+            }
         }
     }
 }
@@ -52,25 +58,16 @@ impl<'a> Switches<'a> {
     /// What this command line says.
     pub(crate) fn parse(line: &'a [u8]) -> Self {
         let mut switches = Self::default();
-        // A string in C ends there.
-        let mut rest = line.split(|byte| *byte == 0).next().unwrap_or_default();
-        loop {
-            rest = skip_blanks(rest);
-            if rest.is_empty() {
-                return switches;
-            }
-            let (name, value, after) = word(rest);
-            rest = after;
-            if let (b"liveupdate.hide", Some(list)) = (name, value) {
-                switches.hide = list;
-            }
-            match (name, value.map(is_true)) {
-                (b"--", None) => return switches,
-                (b"kho", Some(Some(on))) => switches.kho = Some(on),
-                (b"liveupdate", Some(Some(on))) => switches.liveupdate = Some(on),
+        for (name, value) in words(line) {
+            match (name, value, value.map(is_true)) {
+                (b"liveupdate.hide", Some(list), _) => switches.hide = list,
+                (b"kho", _, Some(Some(on))) => switches.kho = Some(on),
+                (b"liveupdate", _, Some(Some(on))) => switches.liveupdate = Some(on),
+                (b"memtest", passes, _) => switches.memtest = !passes.is_some_and(is_zero),
                 _ => {}
             }
         }
+        switches
     }
 
     /// What is off in a kernel with these [flags](super::catalogue::Catalogue::flags). Without KHO
@@ -80,10 +77,33 @@ impl<'a> Switches<'a> {
             Some(Off::Kho)
         } else if !self.liveupdate.unwrap_or(flags & LUO_ON != 0) {
             Some(Off::Liveupdate)
+        } else if self.memtest {
+            Some(Off::Memtest)
         } else {
             None
         }
     }
+}
+
+/// The words that are the kernel's: the name of each, and its value if it has one.
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    // A string in C ends there.
+    let mut rest = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    core::iter::from_fn(move || {
+        rest = skip_blanks(rest);
+        if rest.is_empty() {
+            return None;
+        }
+        let (name, value, after) = word(rest);
+        rest = after;
+        (name != b"--" || value.is_some()).then_some((name, value))
+    })
+}
+
+/// Whether a number is zero, in whatever base.
+fn is_zero(number: &[u8]) -> bool {
+    let digits = number.strip_prefix(b"0x").unwrap_or(number);
+    !digits.is_empty() && digits.iter().all(|byte| *byte == b'0')
 }
 
 /// The kernel's idea of a blank.

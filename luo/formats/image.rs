@@ -7,13 +7,17 @@ use core::fmt::Write;
 use super::catalogue::{Catalogue, Format, KHO_ON, READ, RELEASE};
 use super::cmdline::{hides, Off, Switches};
 use super::id::Id;
+use super::memory::Changes;
 use super::own::Declared;
 use super::{mainline, release};
+use crate::kho::audit::Wrong;
+use crate::kho::outgoing::Outgoing;
+use crate::kho::state;
 use crate::luo::text::{escape, Text};
 use crate::luo::window::Window;
 use crate::sys::alloc::{Arc, KVVec, GFP_KERNEL};
-use crate::sys::cmdline::unknown_is_mainline;
-use crate::sys::error::{Result, EPROTONOSUPPORT};
+use crate::sys::cmdline::{is_audited, unknown_is_mainline};
+use crate::sys::error::{Result, ENOMEM, EPROTONOSUPPORT};
 use crate::sys::{log, LoadedImage};
 
 /// Formats that every handover contains. A kernel that lacks one of them cannot receive anything.
@@ -63,6 +67,8 @@ impl log::Display for Why {
 pub(crate) struct Image {
     release: Option<Text<{ RELEASE + 1 }>>,
     pub(crate) reads: Reads,
+    /// What its command line makes of the memory that is handed over.
+    memory: Changes,
 }
 
 impl log::Display for Image {
@@ -87,6 +93,7 @@ impl Image {
         refuse: impl FnOnce(core::fmt::Arguments<'_>),
     ) -> Result<Self> {
         let switches = Switches::parse(cmdline);
+        let memory = Changes::parse(cmdline);
         match Catalogue::find(image) {
             Ok(Some(catalogue)) => {
                 let release = Text::of(catalogue.release().as_bytes());
@@ -95,16 +102,21 @@ impl Image {
                     hides(switches.hide, format.name.as_bytes(), format.version)
                 };
                 let formats = catalogue.formats().filter(|format| !hidden(format));
-                Self::new(release, off, formats)
+                Self::new(release, off, memory, formats)
             }
             Ok(None) => {
                 let said = release::of(image);
                 let release = said.and_then(|said| Text::of(said.as_bytes()));
                 if said.is_some_and(mainline::is_known) || unknown_is_mainline() {
-                    Self::new(release, switches.off(MAINLINE_FLAGS), mainline::formats())
+                    let off = switches.off(MAINLINE_FLAGS);
+                    Self::new(release, off, memory, mainline::formats())
                 } else {
                     let reads = Reads::Nothing(Why::Unknown);
-                    Ok(Self { release, reads })
+                    Ok(Self {
+                        release,
+                        reads,
+                        memory,
+                    })
                 }
             }
             Err(fault) => {
@@ -120,11 +132,16 @@ impl Image {
     fn new<'a>(
         release: Option<Text<{ RELEASE + 1 }>>,
         off: Option<Off>,
+        memory: Changes,
         formats: impl Iterator<Item = Format<'a>>,
     ) -> Result<Self> {
-        if let Some(off) = off {
+        if let Some(off) = off.filter(|off| *off != Off::Memtest || is_audited()) {
             let reads = Reads::Nothing(Why::Off(off));
-            return Ok(Self { release, reads });
+            return Ok(Self {
+                release,
+                reads,
+                memory,
+            });
         }
         let mut list: KVVec<Declared> = KVVec::new();
         for declared in formats.filter_map(|format| Declared::new(&format)) {
@@ -139,7 +156,54 @@ impl Image {
             Some((name, version)) => Reads::Nothing(Why::Lacks(name, *version)),
             None => Reads::These(list),
         };
-        Ok(Self { release, reads })
+        Ok(Self {
+            release,
+            reads,
+            memory,
+        })
+    }
+
+    /// Looks whether it will have all memory that is preserved, and whether that can be handed over at
+    /// all. `tell` is told why not.
+    ///
+    /// # Errors
+    ///
+    /// [`EPROTONOSUPPORT`].
+    pub(crate) fn audit(&self, tell: impl FnOnce(core::fmt::Arguments<'_>)) -> Result {
+        if !is_audited() || matches!(self.reads, Reads::Nothing(_)) {
+            return Ok(());
+        }
+        // Without a record nothing is preserved.
+        let audited = state::outgoing(|out| Ok(out.audit(|ram| self.memory.apply(ram))));
+        let Ok(Err(wrong)) = audited else {
+            return Ok(());
+        };
+        let culprit = match wrong {
+            Wrong::NotThere(at) | Wrong::RecordNotThere(at) => self.memory.culprit(at),
+            _ => None,
+        };
+        match culprit {
+            Some(change) => tell(log::fmt!("{wrong}: take {change} off its command line")),
+            None => tell(log::fmt!("{wrong}")),
+        }
+        match wrong {
+            Wrong::NoMemory => Err(ENOMEM),
+            _ => Err(EPROTONOSUPPORT),
+        }
+    }
+
+    /// Says in the log what it will not have, which is no reason not to boot it.
+    pub(crate) fn warn(&self) {
+        let Some(crash) = self.memory.crash() else {
+            return;
+        };
+        let without = |out: &mut Outgoing| Ok(out.audit(|ram| ram.remove(crash)));
+        if let Ok(Err(Wrong::NotThere(at))) = state::outgoing(without) {
+            log::pr_warn!(
+                "luo: image {self} will not have a crash kernel where crashkernel= says: memory at {:#x} is preserved\n",
+                at.phys().raw()
+            );
+        }
     }
 
     /// Says in the log what it reads.

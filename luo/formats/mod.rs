@@ -15,6 +15,7 @@ pub(crate) mod cmdline;
 pub(crate) mod id;
 pub(crate) mod image;
 pub(crate) mod mainline;
+pub(crate) mod memory;
 pub(crate) mod own;
 pub(crate) mod release;
 pub(crate) mod show;

@@ -300,7 +300,8 @@ impl World {
         check(&thing.frames(), salt);
         let out = &mut self.kernel.as_mut().expect("running").out;
         if named {
-            assert!(out.remove_subtree(Pfn::new(thing.frames()[0]).phys()));
+            let at = Pfn::new(thing.frames()[0]).phys();
+            assert_eq!(out.remove_subtree(at), Ok(true));
         }
         match &thing {
             Thing::Folio(pfn, order) => assert!(out.unpreserve_block(*pfn, *order)),

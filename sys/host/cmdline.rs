@@ -19,6 +19,11 @@ pub(crate) fn unknown_is_mainline() -> bool {
     LENIENT.get()
 }
 
+/// Whether images are looked at for what they cannot take over.
+pub(crate) fn is_audited() -> bool {
+    true
+}
+
 /// Something that arrived is damaged; the simulated kernel goes on.
 pub(crate) fn on_error(_what: core::fmt::Arguments<'_>) {}
 

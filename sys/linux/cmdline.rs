@@ -23,6 +23,19 @@ pub(crate) fn unknown_is_mainline() -> bool {
     MAINLINE.load(Ordering::Relaxed)
 }
 
+/// `liveupdate.audit=off`.
+static UNAUDITED: AtomicBool = AtomicBool::new(false);
+
+pub(crate) fn set_audited(on: bool) {
+    UNAUDITED.store(!on, Ordering::Relaxed);
+}
+
+/// Whether images are looked at for what they cannot take over. Off is for tests of what the next
+/// kernel does then.
+pub(crate) fn is_audited() -> bool {
+    !UNAUDITED.load(Ordering::Relaxed)
+}
+
 pub(crate) fn set_panic(on: bool) {
     PANIC.store(on, Ordering::Relaxed);
 }

@@ -386,6 +386,63 @@ fn a_command_line_that_turns_it_off_is_refused() {
 }
 
 #[test]
+fn an_image_that_would_not_have_the_memory_is_refused() {
+    let mut host = Host::new(&[1]);
+    let reader = image(&[1]);
+    // The machine has 32 MiB; the record lies somewhere in it.
+    let lines: [(&[u8], &str); 5] = [
+        (b"kho=on liveupdate=on mem=1M\0", "take mem="),
+        (b"kho=on liveupdate=on memmap=31M$1M\0", "take memmap="),
+        (
+            b"kho=on liveupdate=on memmap=exactmap memmap=1M@1M\0",
+            "take memmap=",
+        ),
+        (b"kho=on liveupdate=on cma=31M@1M\0", "take cma="),
+        (b"kho=on liveupdate=on memtest=4\0", "memtest="),
+    ];
+    for (line, _) in lines {
+        // Nothing is preserved: it may be booted, and takes nothing over.
+        host.load(&reader, line).unwrap();
+    }
+    host.load(&reader, ON).unwrap();
+    host.preserve(1).unwrap();
+    for (line, word) in lines {
+        with(|m| m.take_log());
+        assert_eq!(host.load(&reader, line), Err(EPROTONOSUPPORT));
+        let log = with(|m| m.take_log()).join("\n");
+        assert!(
+            log.contains("is not loaded") && (log.contains(word) || word == "memtest="),
+            "{log}"
+        );
+        assert_eq!(host.versions(), [1]);
+    }
+    host.load(
+        &reader,
+        b"kho=on liveupdate=on memtest=0 mem=1G movable_node\0",
+    )
+    .unwrap();
+    host.world.luo.reboot().unwrap();
+}
+
+#[test]
+fn what_was_preserved_since_the_image_was_loaded_is_looked_at_again() {
+    let mut host = Host::new(&[1]);
+    let reader = image(&[1]);
+    host.load(&reader, b"kho=on liveupdate=on mem=1M\0")
+        .unwrap();
+    host.preserve(1).unwrap();
+    assert_eq!(host.world.luo.reboot(), Err(EPROTONOSUPPORT));
+    assert_eq!(host.world.luo.state(), "operating");
+    let said = host.world.last_error();
+    assert!(
+        said.contains("is not booted") && said.contains("take mem="),
+        "{said}"
+    );
+    host.load(&reader, ON).unwrap();
+    host.world.luo.reboot().unwrap();
+}
+
+#[test]
 fn an_image_of_the_old_call_is_not_booted_while_files_are_preserved() {
     let host = Host::new(&[1]);
     host.preserve(1).unwrap();
