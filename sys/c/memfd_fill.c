@@ -449,39 +449,3 @@ void lu_memfd_come_out(struct file *file, u64 left)
 	/* What is neither in memory nor in swap is given back. */
 	shmem_recalc_inode(file_inode(file), left, 0);
 }
-
-static void free_block(u64 pfn, unsigned int order)
-{
-	struct page *page = pfn_to_page(pfn);
-
-	for (u64 i = 0; i < 1ULL << order; i++) {
-		__ClearPageReserved(page + i);
-		set_page_count(page + i, !i);
-		clear_page_tag_ref(page + i);
-	}
-	lu_account(pfn, 1L << order);
-	__free_pages(page, order);
-}
-
-/* Claimed frames go to the page allocator, in the largest blocks it has. Bad ones stay out. */
-void lu_free_waiting(u64 pfn, u64 pages)
-{
-	u64 end = pfn + pages;
-
-	while (pfn < end) {
-		unsigned int order = min_t(unsigned int, MAX_PAGE_ORDER, ilog2(end - pfn));
-
-		if (pfn)
-			order = min_t(unsigned int, order, __ffs64(pfn));
-		if (!lu_any_poisoned(pfn, 1ULL << order)) {
-			free_block(pfn, order);
-		} else {
-			for (u64 i = 0; i < 1ULL << order; i++)
-				if (!PageHWPoison(pfn_to_page(pfn + i)))
-					free_block(pfn + i, 0);
-		}
-		pfn += 1ULL << order;
-		/* A range may be all memory of the machine, and freeing may mean to fill it. */
-		cond_resched();
-	}
-}

@@ -63,9 +63,32 @@ void lu_resched(void)
 	cond_resched();
 }
 
+#ifdef CONFIG_MEMORY_HOTPLUG
+static bool is_handed_over(u64 pfn)
+{
+	u64 start, end;
+
+	for (u32 index = 0; lu_handed_ram(index, &start, &end); index++)
+		if (pfn >= start && pfn < end)
+			return true;
+	return false;
+}
+#else
+#define is_handed_over(pfn) true
+#endif
+
+/*
+ * A page that can be handed over. Memory that was added while this kernel ran cannot; the machine has
+ * had what lies low from the beginning.
+ */
 void *lu_zeroed_page(void)
 {
-	return (void *)get_zeroed_page(GFP_KERNEL);
+	void *page = (void *)get_zeroed_page(GFP_KERNEL);
+
+	if (!page || is_handed_over(page_to_pfn(virt_to_page(page))))
+		return page;
+	free_page((unsigned long)page);
+	return (void *)get_zeroed_page(GFP_KERNEL | GFP_DMA32);
 }
 
 void lu_free_page(void *page)
@@ -247,3 +270,41 @@ void lu_folio_put(struct folio *folio)
 {
 	folio_put(folio);
 }
+
+#if defined(CONFIG_LIVEUPDATE_EVENTFD) || defined(CONFIG_LIVEUPDATE_MEMFD)
+static void free_block(u64 pfn, unsigned int order)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	for (u64 i = 0; i < 1ULL << order; i++) {
+		__ClearPageReserved(page + i);
+		set_page_count(page + i, !i);
+		clear_page_tag_ref(page + i);
+	}
+	lu_account(pfn, 1L << order);
+	__free_pages(page, order);
+}
+
+/* Claimed frames go to the page allocator, in the largest blocks it has. Bad ones stay out. */
+void lu_free_waiting(u64 pfn, u64 pages)
+{
+	u64 end = pfn + pages;
+
+	while (pfn < end) {
+		unsigned int order = min_t(unsigned int, MAX_PAGE_ORDER, ilog2(end - pfn));
+
+		if (pfn)
+			order = min_t(unsigned int, order, __ffs64(pfn));
+		if (!lu_any_poisoned(pfn, 1ULL << order)) {
+			free_block(pfn, order);
+		} else {
+			for (u64 i = 0; i < 1ULL << order; i++)
+				if (!PageHWPoison(pfn_to_page(pfn + i)))
+					free_block(pfn + i, 0);
+		}
+		pfn += 1ULL << order;
+		/* A range may be all memory of the machine, and freeing may mean to fill it. */
+		cond_resched();
+	}
+}
+#endif

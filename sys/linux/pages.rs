@@ -140,7 +140,7 @@ pub(crate) fn give_out_pages(range: PageRange) -> bool {
 }
 
 /// Gives claimed frames to the page allocator; bad memory among them stays reserved.
-#[cfg(CONFIG_LIVEUPDATE_MEMFD)]
+#[cfg(any(CONFIG_LIVEUPDATE_EVENTFD, CONFIG_LIVEUPDATE_MEMFD))]
 pub(crate) fn free_waiting(range: PageRange) {
     // SAFETY: The frames were claimed from the incoming tree: their struct pages are valid and
     // nobody else uses them.

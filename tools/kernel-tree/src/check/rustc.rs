@@ -32,7 +32,7 @@ pub(super) struct Variant {
     off: &'static [&'static str],
 }
 
-pub(super) const VARIANTS: [Variant; 6] = [
+pub(super) const VARIANTS: [Variant; 8] = [
     Variant {
         name: "KEXEC_HANDOVER_DEBUG",
         on: &["KEXEC_HANDOVER_DEBUG"],
@@ -62,6 +62,16 @@ pub(super) const VARIANTS: [Variant; 6] = [
         name: "no LIVEUPDATE_EVENTFD",
         on: &[],
         off: &["LIVEUPDATE_EVENTFD"],
+    },
+    Variant {
+        name: "no LIVEUPDATE_MEMFD",
+        on: &[],
+        off: &["LIVEUPDATE_MEMFD"],
+    },
+    Variant {
+        name: "no LIVEUPDATE_MEMFD, no LIVEUPDATE_EVENTFD",
+        on: &[],
+        off: &["LIVEUPDATE_MEMFD", "LIVEUPDATE_EVENTFD"],
     },
     Variant {
         name: "no KUNIT",
