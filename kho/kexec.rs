@@ -2,8 +2,9 @@
 
 //! Placing the next kernel: its segments go into scratch, where nothing is ever preserved.
 
+use super::addr::{PageRange, PhysAddr};
 use super::scratch::{Area, List};
-use crate::sys::log;
+use crate::sys::{early, log, PAGE_SHIFT};
 
 /// What the caller's placement function said for one area.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,15 +18,60 @@ pub(crate) enum Placed {
 }
 
 /// Tries one area after the other. True if the segment was placed.
+///
+/// Drivers may have memory for DMA in scratch, from the second kernel on: a device that goes on to write
+/// there during the jump would write into the next kernel. So what is left of the areas comes first.
 pub(crate) fn place(list: &List, mut attempt: impl FnMut(Area) -> Placed) -> bool {
     for area in list.areas() {
+        for piece in pieces(area.frames(), early::dma_areas) {
+            match attempt(of(piece)) {
+                Placed::Here => return true,
+                Placed::Failed => return false,
+                Placed::No => {}
+            }
+        }
+    }
+    for area in list.areas() {
         match attempt(area) {
-            Placed::Here => return true,
+            Placed::Here => {
+                log::pr_warn!(
+                    "the next kernel is placed over memory that drivers do DMA to: raise the second number of kho_scratch=, or lower cma=\n"
+                );
+                return true;
+            }
             Placed::Failed => return false,
             Placed::No => {}
         }
     }
     false
+}
+
+fn of(range: PageRange) -> Area {
+    Area {
+        start: PhysAddr::new(range.start.raw() << PAGE_SHIFT),
+        size: range.pages() << PAGE_SHIFT,
+    }
+}
+
+/// What is left of a range without others, which may be in any order.
+fn pieces<I: Iterator<Item = PageRange>>(
+    range: PageRange,
+    others: impl Fn() -> I,
+) -> impl Iterator<Item = PageRange> {
+    let mut from = range.start;
+    core::iter::from_fn(move || {
+        while from < range.end {
+            let rest = PageRange::between(from, range.end);
+            let next = others().filter(|other| other.overlaps(rest));
+            let next = next.min_by_key(|other| other.start);
+            let piece = PageRange::between(from, next.map_or(range.end, |next| next.start));
+            from = next.map_or(range.end, |next| next.end);
+            if !piece.is_empty() {
+                return Some(piece);
+            }
+        }
+        None
+    })
 }
 
 /// Says which number to raise when a segment of `bytes` does not fit any area.
@@ -52,5 +98,31 @@ pub(crate) fn warn_if_tight(list: &List, image_bytes: u64, early_bytes: u64) {
             image_bytes >> 20,
             list.describe(),
         );
+    }
+}
+
+#[cfg_attr(kernel, kernel::prelude::kunit_tests(kho_kexec))]
+#[cfg_attr(not(kernel), cfg(test))]
+mod tests {
+    use super::*;
+    use crate::kho::addr::Pfn;
+
+    fn range(start: u64, end: u64) -> PageRange {
+        PageRange::between(Pfn::new(start), Pfn::new(end))
+    }
+
+    #[test]
+    fn what_drivers_have_is_left_out() {
+        let left = |others: &[PageRange], expected: &[PageRange]| {
+            let pieces = pieces(range(100, 200), || others.iter().copied());
+            pieces.eq(expected.iter().copied())
+        };
+        assert!(left(&[], &[range(100, 200)]));
+        assert!(left(&[range(0, 100), range(200, 300)], &[range(100, 200)]));
+        assert!(left(&[range(0, 300)], &[]));
+        let two = [range(190, 250), range(120, 130)];
+        assert!(left(&two, &[range(100, 120), range(130, 190)]));
+        let touching = [range(90, 110), range(110, 120), range(115, 140)];
+        assert!(left(&touching, &[range(140, 200)]));
     }
 }
