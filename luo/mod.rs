@@ -18,6 +18,7 @@
 //! with the gate and their session held, and nothing else but, for an FLB's operations, that FLB's
 //! lock.
 
+pub(crate) mod arrival;
 #[cfg(any(
     all(CONFIG_KEXEC_HANDOVER_DEBUG, CONFIG_KEXEC_HANDOVER_DEBUGFS),
     not(kernel)
@@ -52,15 +53,16 @@ use crate::sys::gate::{Gate, Operating};
 use crate::sys::image::loaded_image;
 use crate::sys::lock::{locked, Locked};
 use crate::sys::log;
+use arrival::Arrival;
 use drivers::Drivers;
 use format::NAME;
 use formats::choice::{Choice, Target};
 use formats::image::Images;
 use formats::own::Own;
-use formats::written::{self, Arrival, Written};
+use formats::written::{self, Verdict, Written};
 use ids::Ids;
 use report::{Bookmark, LastError};
-use root::Root;
+use root::{Root, Unreadable};
 use text::{Compatible, Name};
 
 /// What the previous kernel left.
@@ -69,6 +71,8 @@ pub(crate) enum Left {
     Nothing,
     /// A root of so many bytes at an address.
     Root(PhysAddr, usize),
+    /// Something of a version that KHO does not read.
+    OtherVersion,
     /// Something that KHO has refused.
     Lost,
 }
@@ -79,7 +83,7 @@ pub(crate) struct Luo {
     /// What this kernel's catalogue says.
     pub(crate) own: Own,
     /// The formats that arrived.
-    pub(crate) arrivals: KVVec<Arrival>,
+    pub(crate) arrivals: KVVec<written::Arrival>,
     images: Locked<Images>,
     written: Locked<Option<Written>>,
     pub(crate) drivers: Locked<Drivers>,
@@ -91,6 +95,9 @@ pub(crate) struct Luo {
     pub(crate) number: u64,
     root: Locked<Option<Root>>,
     frozen: AtomicBool,
+    /// What arrived, as far as it is not found damaged later.
+    arrival: Arrival,
+    damaged: AtomicBool,
     last_error: LastError,
     bookmark: Bookmark,
 }
@@ -117,13 +124,21 @@ impl Luo {
             number: 0,
             root: locked!(None, "luo_root")?,
             frozen: AtomicBool::new(false),
+            arrival: Arrival::Nothing,
+            damaged: AtomicBool::new(false),
             last_error: LastError::new()?,
             bookmark: Bookmark::new()?,
         };
         match left {
             Left::Nothing => {}
             Left::Root(at, size) => luo.read(at, size)?,
-            Left::Lost => luo.lost(log::fmt!("KHO does not have it")),
+            Left::OtherVersion => {
+                luo.lost(
+                    log::fmt!("KHO does not read its version"),
+                    Arrival::OtherVersion,
+                );
+            }
+            Left::Lost => luo.lost(log::fmt!("KHO does not have it"), Arrival::Damaged),
         }
         Ok(luo)
     }
@@ -131,6 +146,7 @@ impl Luo {
     fn read(&mut self, at: PhysAddr, size: usize) -> Result {
         match root::read(at, size, |what| self.damage(what)) {
             Ok(left) => {
+                self.arrival = Arrival::Whole;
                 self.number = left.number;
                 self.flbs = left.flbs;
                 self.arrived =
@@ -139,18 +155,43 @@ impl Luo {
                     self.free_blocks();
                 }
             }
-            Err(why) => self.lost(log::fmt!("{why}")),
+            Err(why) => {
+                let arrival = match why {
+                    Unreadable::Format(_) => Arrival::OtherVersion,
+                    _ => Arrival::Damaged,
+                };
+                self.lost(log::fmt!("{why}"), arrival);
+            }
         }
         Ok(())
     }
 
     /// Nothing of what was left can be read.
-    fn lost(&mut self, why: Arguments<'_>) {
+    fn lost(&mut self, why: Arguments<'_>, arrival: Arrival) {
         self.arrived = incoming::Sessions::lost();
         self.flbs = Err(EBADMSG);
         self.damage(log::fmt!(
             "what the previous kernel left cannot be read: {why}"
         ));
+        self.arrival = arrival;
+    }
+
+    /// What arrived, as a whole.
+    pub(crate) fn arrival(&self) -> Arrival {
+        let unread = |arrived: &written::Arrival| arrived.verdict == Verdict::Unreadable;
+        match self.arrival {
+            Arrival::Whole if self.damaged.load(Ordering::Relaxed) => Arrival::Damaged,
+            Arrival::Whole if self.arrivals.iter().any(unread) => Arrival::OtherVersion,
+            other => other,
+        }
+    }
+
+    /// What arrived of an FLB; see [`arrival::of_flb`].
+    pub(crate) fn flb_arrival(&self, name: &Compatible) -> Result {
+        match self.arrival {
+            Arrival::OtherVersion => self.arrival.result(),
+            _ => arrival::of_flb(name, self.flb_table()),
+        }
     }
 
     /// Ready to hand over, once the kernel's own services are there.
@@ -173,13 +214,19 @@ impl Luo {
     ///
     /// `ENOMEM`.
     pub(crate) fn judge(&mut self, at: PhysAddr, size: usize) -> Result {
-        self.arrivals = written::read(&self.own, at, size, |what| self.damage(what))?;
+        self.arrivals = written::read(&self.own, at, size, |what| self.tell(what))?;
         Ok(())
     }
 
     /// Says that something that arrived is damaged, where an operator will find it. What is damaged
     /// stays as it is; the rest goes on, unless the operator wants the machine to stop then.
     fn damage(&self, what: Arguments<'_>) {
+        self.damaged.store(true, Ordering::Relaxed);
+        self.tell(what);
+    }
+
+    /// Says something where an operator will find it, and stops the machine if that is wanted then.
+    fn tell(&self, what: Arguments<'_>) {
         log::pr_err!("luo: {what}\n");
         self.last_error.set(what);
         on_error(what);

@@ -8,6 +8,7 @@
 #include <linux/init.h>
 #include <linux/kstrtox.h>
 #include <linux/liveupdate.h>
+#include <linux/liveupdate_arrival.h>
 #include <linux/module.h>
 #include <linux/rwsem.h>
 #include <linux/string.h>
@@ -136,3 +137,5 @@ EXPORT_SYMBOL_GPL(liveupdate_flb_put_incoming);
 EXPORT_SYMBOL_GPL(liveupdate_flb_get_outgoing);
 EXPORT_SYMBOL_GPL(liveupdate_flb_put_outgoing);
 EXPORT_SYMBOL_GPL(liveupdate_file_is_preserved);
+EXPORT_SYMBOL_GPL(liveupdate_arrival);
+EXPORT_SYMBOL_GPL(liveupdate_flb_arrival);

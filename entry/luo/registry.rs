@@ -79,6 +79,7 @@ fn left() -> Left {
             usize::try_from(found.size).unwrap_or(usize::MAX),
         ),
         Err(ENOENT) if !state::refused() => Left::Nothing,
+        Err(_) if state::refused_version() => Left::OtherVersion,
         Err(_) => Left::Lost,
     }
 }
@@ -284,6 +285,28 @@ unsafe extern "C" fn liveupdate_flb_get_incoming(
         Ok(())
     };
     errno(get())
+}
+
+/// What arrived as a whole, for drivers; include/linux/liveupdate_arrival.h.
+#[no_mangle]
+extern "C" fn liveupdate_arrival() -> c_int {
+    errno(luo().map_err(|_| ENOENT).and_then(|luo| luo.arrival().result()))
+}
+
+/// What arrived of an FLB.
+///
+/// # Safety
+///
+/// As for [`liveupdate_flb_get_incoming`].
+#[no_mangle]
+unsafe extern "C" fn liveupdate_flb_arrival(flb: *mut liveupdate_flb) -> c_int {
+    let arrival = || {
+        let luo = luo().map_err(|_| ENOENT)?;
+        // SAFETY: By the caller's promise.
+        let (_, name) = unsafe { flb_at(flb) }?;
+        luo.flb_arrival(&name)
+    };
+    errno(arrival())
 }
 
 /// # Safety

@@ -31,6 +31,7 @@ LU_ATTRIBUTE(previous_release, LU_SHOW_PREVIOUS, 0444);
 LU_ATTRIBUTE(last_error, LU_SHOW_LAST_ERROR, 0400);
 LU_ATTRIBUTE(loaded_image, LU_SHOW_LOADED, 0444);
 LU_ATTRIBUTE(arrived_formats, LU_SHOW_ARRIVED, 0444);
+LU_ATTRIBUTE(arrival, LU_SHOW_ARRIVAL, 0444);
 
 static ssize_t sessions_read(struct file *file, struct kobject *kobj,
 			     const struct bin_attribute *attr, char *buf, loff_t offset,
@@ -49,6 +50,7 @@ static struct attribute *attributes[] = {
 	&last_error_attr.attr,
 	&loaded_image_attr.attr,
 	&arrived_formats_attr.attr,
+	&arrival_attr.attr,
 	NULL,
 };
 

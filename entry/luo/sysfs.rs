@@ -46,6 +46,7 @@ unsafe extern "C" fn lu_luo_show(what: c_uint, to: *mut u8, len: usize) -> usize
         (glue::LU_SHOW_PREVIOUS, _) => copy(to, state::previous_release()),
         (glue::LU_SHOW_LAST_ERROR, Ok(luo)) => luo.last_error(to),
         (glue::LU_SHOW_LOADED, Ok(luo)) => luo.loaded(to),
+        (glue::LU_SHOW_ARRIVAL, Ok(luo)) => copy(to, luo.arrival().text().bytes()),
         (glue::LU_SHOW_ARRIVED, Ok(luo)) => luo.arrived_formats(to),
         _ => 0,
     }

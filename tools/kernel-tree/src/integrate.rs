@@ -65,7 +65,11 @@ const DRIVER_PLACES: [(&str, &str); 9] = [
 ];
 
 /// Headers of our own API for drivers in C: as they are here, so in the kernel tree.
-const HEADERS: [&str; 2] = ["include/linux/kho_array.h", "include/linux/kho_slab.h"];
+const HEADERS: [&str; 3] = [
+    "include/linux/kho_array.h",
+    "include/linux/kho_slab.h",
+    "include/linux/liveupdate_arrival.h",
+];
 
 /// The kernel's header of the user API.
 const UAPI: &str = "include/uapi/linux/liveupdate.h";

@@ -65,6 +65,7 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
         ("samples/ring.rs", "// ring\n"),
         ("include/linux/kho_array.h", "/* array */\n"),
         ("include/linux/kho_slab.h", "/* slab */\n"),
+        ("include/linux/liveupdate_arrival.h", "/* arrival */\n"),
     ] {
         put(&project, name, text);
     }
