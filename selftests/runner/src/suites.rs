@@ -13,6 +13,7 @@ mod kasan;
 mod kselftest;
 mod memfd;
 mod negotiate;
+mod next_memory;
 mod objects;
 mod orchestrator;
 mod refused;
@@ -102,6 +103,18 @@ pub const ALL: &[Scenario] = &[
         about: "images of other formats are refused, or decide what is written; memfd 3 to 2 to 3",
         kernels: &[Ours, Mainline],
         play: negotiate::play,
+    },
+    Scenario {
+        name: "next-memory",
+        about: "command lines that would cost what is preserved: refused, and survived when they are not",
+        kernels: &[Ours],
+        play: next_memory::options,
+    },
+    Scenario {
+        name: "early-cma",
+        about: "memory in pieces of 2 MiB, and a next kernel that wants a gigabyte for CMA before it has read what is preserved",
+        kernels: &[Ours],
+        play: next_memory::early_cma,
     },
     Scenario {
         name: "sparse",

@@ -25,6 +25,7 @@ mod many;
 pub mod memfd;
 mod negotiate;
 mod neighbours;
+mod next_memory;
 mod objects;
 mod race;
 mod ring;
@@ -101,6 +102,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         Some("selftests") => selftests::play(cmdline),
         Some("neighbours") => neighbours::play(cmdline),
         Some("negotiate") => negotiate::play(cmdline),
+        Some("next-memory") => next_memory::play(cmdline),
         Some("sparse") => sparse::play(cmdline),
         Some("soak") => soak::play(cmdline),
         Some("small-scratch") => small_scratch::play(cmdline),
