@@ -14,13 +14,13 @@ use crate::kho::key::{order_of, pfn_of};
 use crate::kho::outgoing::Outgoing;
 use crate::kho::scratch::List;
 use crate::kho::scratch_args::Sizing;
+use crate::kho::state;
 use crate::kho::subtrees::Subtrees;
 use crate::kho::tree::Tree;
 use crate::kho::vmalloc::{Area, Chain, Descriptor};
 use crate::sys::error::{Result, EINVAL, ENOENT};
 use crate::sys::fdt::Blob;
 use crate::sys::machine::{self, with, Config, Owner};
-use crate::kho::state;
 use crate::sys::{early, pages, Frame, FRAME_WORDS};
 
 /// Memory of the machines in these tests: two nodes, a hole at the start.

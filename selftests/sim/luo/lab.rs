@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use crate::kho::addr::{Order, PageRange, Pfn, PhysAddr};
 use crate::kho::block_chain::{claim_page, free_claimed, put_back};
 use crate::kho::page::PreservedPage;
+use crate::kho::state as handover;
 use crate::luo::flb::Side;
 use crate::luo::incoming::Outcome;
 use crate::luo::text::Compatible;
@@ -19,7 +20,6 @@ use crate::luo::Luo;
 use crate::sys::alloc::{Arc, GFP_KERNEL};
 use crate::sys::driver::{FakeFile, File, Flb, FlbOps, Handler, Module, Object, Ops};
 use crate::sys::error::{Error, Result, EINVAL, EJUKEBOX};
-use crate::kho::state as handover;
 use crate::sys::{pages, Frame};
 
 /// What a call says that was told to fail.

@@ -4,6 +4,7 @@
 
 use super::lab::lab;
 use crate::kho::addr::PhysAddr;
+use crate::kho::state as handover;
 use crate::luo::format::{NAME, SUBTREE};
 use crate::luo::formats::written;
 use crate::luo::{incoming, outgoing, Left, Luo};
@@ -13,7 +14,6 @@ use crate::sys::driver::File;
 use crate::sys::early::Mapped;
 use crate::sys::error::{Result, ENOENT};
 use crate::sys::fdt::Blob;
-use crate::kho::state as handover;
 use crate::sys::machine::{with, Config, Owner};
 
 pub(crate) type Outgoing = Arc<outgoing::Session>;
