@@ -15,7 +15,8 @@ use crate::kho::tree::{LeafCache, Tree};
 use crate::sys::error::{EBUSY, EOPNOTSUPP};
 use crate::sys::machine::{with, Owner};
 use crate::sys::pages::{self, BuddyNodes};
-use crate::sys::{handover, Frame};
+use crate::kho::state as handover;
+use crate::sys::Frame;
 
 fn order(raw: u32) -> Order {
     Order::new(raw).expect("small")
