@@ -222,8 +222,8 @@ const BLOCKS: &[Block] = &[
         place: Place::Before("static int do_eventfd(unsigned int count, int flags)"),
         template: include_str!("../templates/eventfd_include.c"),
     },
-    // `depends on RUST` would be a circle, by way of CFI, and `select` asks for none of what RUST depends on. So that stands
-    // here again, but for CFI, which our Kbuild looks at.
+    // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back. `select` asks for none of
+    // what RUST depends on, so that stands here again; what is in the circle our Kbuild looks at.
     Block {
         file: "kernel/liveupdate/Kconfig",
         place: Place::After(
