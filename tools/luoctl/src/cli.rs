@@ -16,14 +16,19 @@ Examples:
   luoctl preserve backup /etc/fstab
   luoctl discard backup
 
-Exit codes: 0 done, 1 not done, 2 the command line is wrong."
+Exit codes:
+  0: done
+  1: not done, or the answer is no; the reason is said
+  2: the command line is wrong
+  4: this user may not, or may not look at all of it; run luoctl as root
+  129, 130, 141, 143: SIGHUP, SIGINT, a closed pipe or SIGTERM ended it; an update is called off completely"
 )]
 pub struct Arguments {
     /// Report in JSON: one object, or one a line where things happen one after the other
     #[arg(long, global = true)]
     pub json: bool,
     /// luod's socket
-    #[arg(long, global = true, value_name = "PATH", default_value = luo_client::SOCKET)]
+    #[arg(long, global = true, value_name = "PATH", default_value = luo_client::SOCKET, value_parser = socket)]
     pub socket: PathBuf,
     #[allow(missing_docs)]
     #[command(subcommand)]
@@ -134,17 +139,23 @@ Examples:
     },
     /// Do a live update: load, ask the services, wait, freeze, go to the next kernel
     ///
-    /// A line is printed for each phase, with its time. Ctrl-C before the last one undoes everything: services are told to go on,
-    /// and the kernel that this command loaded is forgotten. Without luod only what is preserved already goes along.
+    /// A line is printed for each phase, with its time. Ctrl-C before the last one undoes everything, and so does a closed pipe or
+    /// a signal that ends luoctl: services are told to go on, and the kernel that this command loaded is forgotten. Only one
+    /// luoctl at a time can load, unload or update; another one says who is at it and changes nothing.
     ///
-    /// Without --systemd the jump is immediate, as with `kexec -e`: file systems are synced, not unmounted, and services are not
-    /// stopped. With it, systemd shuts the system down first; it must be one that keeps its store of descriptors over the update
-    /// (262), as sessions stay open there.
+    /// The jump is immediate, as with `kexec -e`: file systems are synced, not unmounted, and services are not stopped.
     #[command(after_long_help = "\
 Examples:
   luoctl update /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline --dry-run
   luoctl update /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline")]
     Update(Update),
+    /// Call off the update that is under way, whoever drives it
+    ///
+    /// Services are told to go on. So it is with one that waits for systemd to do the kexec. If there is none, nothing happens.
+    #[command(after_long_help = "\
+Examples:
+  luoctl abort")]
+    Abort,
     /// Say which formats a kernel reads and writes: the one that runs, or that of an image
     #[command(after_long_help = "\
 Examples:
@@ -240,8 +251,11 @@ pub struct Update {
     /// Go on although something of the last update has not been claimed, and will be lost
     #[arg(long)]
     pub force: bool,
-    /// Have systemd shut the system down and do the kexec
+    /// Go on if luod does not run, although what services have may be lost
     #[arg(long)]
+    pub without_luod: bool,
+    /// Have systemd shut the system down and do the kexec; it must be 261 or newer, and keep sessions in its store
+    #[arg(long, hide = true)]
     pub systemd: bool,
     /// Do everything but the kexec, and undo it
     #[arg(long, conflicts_with = "systemd")]
@@ -253,6 +267,14 @@ fn session(text: &str) -> Result<String, String> {
     match Name::new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A socket's path, as luod's configuration takes it.
+fn socket(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') && text.len() < 104 {
+        true => Ok(text.into()),
+        false => Err("a socket has an absolute path of less than 104 bytes".into()),
     }
 }
 
@@ -271,7 +293,10 @@ pub fn examples() -> Vec<(String, bool)> {
             if line.starts_with("Examples") {
                 after = line.contains("after an update");
             }
-            if let Some(example) = line.strip_prefix("  ") {
+            if let Some(example) = line
+                .strip_prefix("  ")
+                .filter(|line| line.starts_with("luoctl "))
+            {
                 all.push((example.to_owned(), after));
             }
         }
@@ -303,6 +328,21 @@ mod tests {
                 "{name} has none"
             );
         }
+    }
+
+    #[test]
+    fn a_relative_socket_is_refused() {
+        for (path, good) in [("x.sock", false), ("/run/x.sock", true)] {
+            let parsed = Arguments::try_parse_from(["luoctl", "--socket", path, "status"]);
+            assert_eq!(parsed.is_ok(), good, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_proven_is_not_in_the_help() {
+        let mut root = Arguments::command();
+        let update = root.find_subcommand_mut("update").expect("update");
+        assert!(!update.render_long_help().to_string().contains("systemd"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Opens the device, and waits for whoever has it: nobody has it for long.
 
+use crate::ending::MayNot;
+use crate::sysfs;
 use anyhow::{bail, Context, Result};
 use liveupdate_uapi::{Device, OpenError};
 use std::time::{Duration, Instant};
@@ -20,8 +22,9 @@ pub fn open() -> Result<Device> {
                 PATIENCE.as_secs()
             ),
             Err(OpenError::NotPermitted) => {
-                bail!("not permitted to open {}; run luoctl as root", Device::PATH)
+                return Err(MayNot("only root can open /dev/liveupdate; run luoctl as root").into())
             }
+            Err(OpenError::Absent) => bail!("live update: {}", sysfs::why_off()),
             other => return other.context("no live update here"),
         }
     }

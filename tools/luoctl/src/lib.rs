@@ -6,12 +6,16 @@
 pub mod cli;
 mod command_line;
 mod device;
+mod ending;
 mod files;
 mod formats;
 mod hold;
 mod image;
 mod list;
 mod load;
+mod lock;
+mod luod;
+mod machine;
 mod manifest;
 mod report;
 mod run;
@@ -21,40 +25,55 @@ mod sysfs;
 mod update;
 
 use cli::{Arguments, Command};
+use ending::Ending;
 use report::Report;
 
-/// What went wrong, and what to do about it; ends the program with exit code 1.
+/// What went wrong, and what to do about it.
 pub type Result<T> = anyhow::Result<T>;
 
-/// Does what the command line says. The result of a check is the value; the rest is done, or is an error.
-///
-/// # Errors
-///
-/// It could not be done; nothing is half done, or the error says what is.
-pub fn run(arguments: Arguments) -> Result<bool> {
+/// Does what the command line says, tells what came of it, and gives the exit code.
+pub fn main(arguments: Arguments) -> u8 {
     let report = Report::new(arguments.json);
+    let done = run(&report, arguments);
+    let error = match (done, report.broken()) {
+        (Ok(ending), None) => return ending.code(),
+        (Ok(_), Some(std::io::ErrorKind::BrokenPipe)) => return 128 + libc::SIGPIPE as u8,
+        (Ok(_), Some(kind)) => anyhow::anyhow!("cannot write the report: {kind}"),
+        (Err(error), _) => error,
+    };
+    let text = format!("{error:#}");
+    if report.json() {
+        report.tell("", serde_json::json!({"error": text}));
+    }
+    report::complain(&text);
+    ending::code(&error)
+}
+
+/// Does what the command line says; nothing is half done, or the error says what is.
+fn run(report: &Report, arguments: Arguments) -> Result<Ending> {
     let socket = &arguments.socket;
     let done = match arguments.command {
-        Command::Status => status::run(&report, socket),
-        Command::Load(load) => load::run(&report, &load),
-        Command::Unload => load::unload(&report),
-        Command::List => list::run(&report),
+        Command::Status => return status::run(report, socket),
+        Command::Load(load) => load::run(report, &load),
+        Command::Unload => load::unload(report),
+        Command::List => return list::run(report),
         Command::Preserve {
             session,
             files,
             foreground,
-        } => files::preserve(&report, &session, &files, foreground),
-        Command::Retrieve { session, to } => files::retrieve(&report, &session, &to),
+        } => files::preserve(report, &session, &files, foreground),
+        Command::Retrieve { session, to } => files::retrieve(report, &session, &to),
         Command::Run {
             session,
             retrieve,
             command,
         } => run::run(&session, retrieve, &command),
-        Command::Finish { session } => files::finish(&report, &session),
-        Command::Discard { session } => files::discard(&report, &session),
-        Command::Update(update) => update::run(&report, socket, &update),
+        Command::Finish { session } => files::finish(report, &session),
+        Command::Discard { session } => files::discard(report, &session),
+        Command::Update(update) => update::run(report, socket, &update),
+        Command::Abort => luod::abort(report, socket),
         Command::Formats { image, unknown } => {
-            formats::run(&report, image.as_deref(), unknown.is_some())
+            formats::run(report, image.as_deref(), unknown.is_some())
         }
         Command::Check {
             kernels,
@@ -63,9 +82,10 @@ pub fn run(arguments: Arguments) -> Result<bool> {
             unknown,
         } => {
             let (cmdline, unknown) = (cmdline.as_deref(), unknown.is_some());
-            return formats::judge(&report, &kernels, cmdline, &without, unknown);
+            let can = formats::judge(report, &kernels, cmdline, &without, unknown)?;
+            return Ok(if can { Ending::Done } else { Ending::No });
         }
         Command::Hold { .. } => hold::hold(),
     };
-    done.map(|()| true)
+    done.map(|()| Ending::Done)
 }

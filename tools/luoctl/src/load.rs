@@ -3,7 +3,7 @@
 
 use crate::cli::{Load, LoadOptions};
 use crate::report::{size, Report};
-use crate::{command_line, formats, image, sys, sysfs};
+use crate::{command_line, formats, image, lock, sys, sysfs};
 use anyhow::{bail, Context, Result};
 use serde_json::json;
 use std::fs::File;
@@ -16,6 +16,8 @@ pub struct Loaded {
 }
 
 pub fn run(report: &Report, load: &Load) -> Result<()> {
+    // An update that is under way goes to the kernel that it has checked.
+    let _lock = lock::take(Path::new(lock::PATH), "luoctl load")?;
     let loaded = load_kernel(report, &load.kernel, &load.options)?;
     report.tell(
         &format!(
@@ -29,7 +31,8 @@ pub fn run(report: &Report, load: &Load) -> Result<()> {
 }
 
 pub fn unload(report: &Report) -> Result<()> {
-    sys::kexec_unload().context("cannot unload; run luoctl as root")?;
+    let _lock = lock::take(Path::new(lock::PATH), "luoctl unload")?;
+    sys::kexec_unload().map_err(|error| explain(&error, "unload"))?;
     report.tell("no kernel is loaded", json!({"loaded": null}));
     Ok(())
 }
@@ -69,7 +72,7 @@ pub fn load_kernel(report: &Report, kernel: &Path, options: &LoadOptions) -> Res
         }
         report.remark(&format!("loaded all the same: {faults}"));
     }
-    sys::kexec_load(&file, initrd.as_ref(), &cmdline).map_err(|error| explain(&error))?;
+    sys::kexec_load(&file, initrd.as_ref(), &cmdline).map_err(|error| explain(&error, "load"))?;
     Ok(Loaded {
         release: image.release,
         bytes: file.metadata()?.len() + initrd_bytes,
@@ -96,7 +99,8 @@ fn scratch_faults(areas: &[u64], kernel: u64, initrd: u64) -> Option<String> {
     ))
 }
 
-fn explain(error: &std::io::Error) -> anyhow::Error {
+/// What the kernel's error means, and what to do about it.
+fn explain(error: &std::io::Error, what: &str) -> anyhow::Error {
     let said = sysfs::value("last_error").filter(|text| !text.is_empty());
     if let (Some(libc::EPROTONOSUPPORT), Some(said)) = (error.raw_os_error(), said) {
         return anyhow::anyhow!(
@@ -116,14 +120,23 @@ fn explain(error: &std::io::Error) -> anyhow::Error {
         Some(libc::EKEYREJECTED | libc::ENODATA) => {
             "this kernel wants a signature that the image does not have"
         }
+        Some(libc::ENOSYS) => "this kernel was built without CONFIG_KEXEC_FILE",
         _ => "the kernel's log may say why",
     };
-    anyhow::anyhow!("the kernel refused to load it: {error} ({advice})")
+    anyhow::anyhow!("the kernel refused to {what} it: {error} ({advice})")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_called_what_it_is() {
+        let said = |errno| explain(&std::io::Error::from_raw_os_error(errno), "unload").to_string();
+        assert!(said(libc::ENOSYS).contains("CONFIG_KEXEC_FILE"));
+        assert!(!said(libc::ENOSYS).contains("root"));
+        assert!(said(libc::EPERM).contains("as root"));
+    }
 
     const MIB: u64 = 1 << 20;
 

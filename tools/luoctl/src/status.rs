@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! How things are: the kernel's view, and luod's.
 
-use crate::report::{size, Report};
+use crate::ending::Ending;
+use crate::report::{plain, size, Report};
 use crate::{formats, sysfs};
 use anyhow::Result;
 use luo_client::{Answer, Client, Request, Status};
@@ -19,12 +20,12 @@ pub fn of_luod(socket: &Path) -> Result<Status, String> {
         .map_err(|error| error.to_string())?;
     match answer {
         Answer::Status { status } => Ok(status),
-        Answer::Error { error, .. } => Err(error.message),
-        other => Err(format!("luod answered {other:?}")),
+        Answer::Error { error, .. } => Err(plain(&error.message)),
+        other => Err(plain(&format!("luod answered {other:?}"))),
     }
 }
 
-pub fn run(report: &Report, socket: &Path) -> Result<()> {
+pub fn run(report: &Report, socket: &Path) -> Result<Ending> {
     let value = sysfs::value;
     let device = Path::new(liveupdate_uapi::Device::PATH).exists();
     let shows = value("enabled").is_some();
@@ -34,6 +35,10 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
     let image = value("loaded_image").map(|text| formats::loaded(&text));
     let scratch = sysfs::scratch();
     let luod = of_luod(socket);
+    let ending = match sessions {
+        Ok(_) => Ending::Done,
+        Err(_) => Ending::MayNotLook,
+    };
     if report.json() {
         report.tell(
             "",
@@ -46,25 +51,28 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
                 "kexec_loaded": loaded,
                 "loaded_image": image.map(|(_, object)| object),
                 "scratch": scratch,
-                "sessions": sessions,
+                "sessions": sessions.as_ref().ok(),
+                "sessions_error": sessions.as_ref().err().map(ToString::to_string),
                 "luod": luod.as_ref().ok(),
                 "luod_error": luod.as_ref().err(),
             }),
         );
-        return Ok(());
+        return Ok(ending);
     }
-    let line = |name: &str, text: String| println!("{name:14} {text}");
+    let line = |name: &str, text: String| report.say(&format!("{name:14} {text}"));
     line(
         "live update",
         match (enabled, value("state")) {
             (true, Some(state)) => format!("on, {state}"),
             (true, None) => "on".into(),
-            (false, _) => "off; kho=on liveupdate=on on the command line turns it on".into(),
+            (false, _) => sysfs::why_off(),
         },
     );
     if let Some(number) = value("update_number") {
         let before = value("previous_release").filter(|text| !text.is_empty());
-        let before = before.map_or(String::new(), |release| format!(", from Linux {release}"));
+        let before = before.map_or(String::new(), |release| {
+            format!(", from Linux {}", plain(&release))
+        });
         let since = if number == "0" {
             "none since the cold boot".into()
         } else {
@@ -73,7 +81,7 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
         line("updates", format!("{since}{before}"));
     }
     if let Some(error) = value("last_error").filter(|text| !text.is_empty()) {
-        line("last error", error);
+        line("last error", error.replace('\n', "; "));
     }
     line(
         "next kernel",
@@ -87,19 +95,19 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
         let areas: Vec<String> = areas.into_iter().map(size).collect();
         line("scratch", areas.join(", "));
     }
-    let count = |side: &str| {
-        let of_side = |session: &&sysfs::Listed| session.side.as_deref() == Some(side);
-        sessions.iter().filter(of_side).count()
-    };
     line(
         "sessions",
-        match shows {
-            true => format!(
-                "{} have arrived, {} go to the next kernel",
-                count("incoming"),
-                count("outgoing")
-            ),
-            false => format!("{} are open", sessions.len()),
+        match &sessions {
+            Err(error) => format!("not known: {error}"),
+            Ok(all) if shows => {
+                let count = |side: &str| {
+                    let of_side = |one: &&sysfs::Listed| one.side.as_deref() == Some(side);
+                    all.iter().filter(of_side).count()
+                };
+                let (came, go) = (count("incoming"), count("outgoing"));
+                format!("{came} have arrived, {go} go to the next kernel")
+            }
+            Ok(all) => format!("{} are open", all.len()),
         },
     );
     match luod {
@@ -117,5 +125,5 @@ pub fn run(report: &Report, socket: &Path) -> Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(ending)
 }

@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the kernel shows of live update: `/sys/kernel/liveupdate`, debugfs, and links in /proc.
 
+use crate::ending::MayNot;
 use serde::Serialize;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 
 const PLACE: &str = "/sys/kernel/liveupdate";
-const SCRATCH: &str = "/sys/kernel/debug/kho/out/scratch_len";
+/// Since Linux 7.4 the areas have another name.
+const SCRATCH: [&str; 2] = [
+    "/sys/kernel/debug/kho/out/scratch_len",
+    "/sys/kernel/debug/kho/out/bootmem_len",
+];
 /// What the link of a session's descriptor begins with.
 const LINK: &[u8] = b"anon_inode:[luo_session] ";
 
@@ -23,7 +29,9 @@ pub fn kexec_loaded() -> bool {
 
 /// Sizes of the scratch areas, if the kernel shows them.
 pub fn scratch() -> Option<Vec<u64>> {
-    let text = fs::read_to_string(SCRATCH).ok()?;
+    let text = SCRATCH
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok())?;
     let number = |line: &str| {
         let line = line.trim();
         u64::from_str_radix(line.strip_prefix("0x").unwrap_or(line), 16).ok()
@@ -50,9 +58,38 @@ pub struct Listed {
     pub open_in: Vec<u32>,
 }
 
+/// Why there is no live update in the kernel that runs, and what to do about it.
+pub fn why_off() -> String {
+    let asked = crate::command_line::of_this_kernel();
+    let asked = asked.is_ok_and(|line| line.split(' ').any(|word| word == "liveupdate=on"));
+    match (value("enabled").is_some(), asked) {
+        (false, true) => "this kernel has no live update (built without CONFIG_LIVEUPDATE)",
+        (false, false) => {
+            "off, or this kernel has none (CONFIG_LIVEUPDATE); kho=on liveupdate=on on the command line turns it on"
+        }
+        (true, true) => "off, although the command line has liveupdate=on; the kernel's log says why",
+        (true, false) => "off; kho=on liveupdate=on on the command line turns it on",
+    }
+    .to_owned()
+}
+
 /// All sessions: those the kernel lists, or those that processes have open.
-pub fn sessions() -> Vec<Listed> {
-    let open = open_sessions();
+///
+/// # Errors
+///
+/// This user may not look at all of them.
+pub fn sessions() -> Result<Vec<Listed>, MayNot> {
+    const ONLY_ROOT: MayNot = MayNot("only root may look at the sessions; run luoctl as root");
+    let path = format!("{PLACE}/sessions");
+    if let Err(error) = fs::File::open(path) {
+        if error.kind() == ErrorKind::PermissionDenied {
+            return Err(ONLY_ROOT);
+        }
+    }
+    let (open, all) = look();
+    if value("sessions").is_none() && !all {
+        return Err(ONLY_ROOT);
+    }
     let who = |name: &str| -> Vec<u32> {
         let these = open.iter().filter(|(other, _, _)| other == name);
         let mut pids: Vec<u32> = these.map(|(_, pid, _)| *pid).collect();
@@ -66,7 +103,7 @@ pub fn sessions() -> Vec<Listed> {
                 session.open_in = who(&session.name);
             }
         }
-        return all;
+        return Ok(all);
     }
     let mut names: Vec<&String> = open.iter().map(|(name, _, _)| name).collect();
     names.sort_unstable();
@@ -80,7 +117,7 @@ pub fn sessions() -> Vec<Listed> {
         name: name.clone(),
         open_in: who(name),
     };
-    names.into_iter().map(listed).collect()
+    Ok(names.into_iter().map(listed).collect())
 }
 
 /// `SIDE STATE FILES RETRIEVED BYTES NAME`
@@ -99,14 +136,27 @@ fn parse(line: &str) -> Option<Listed> {
 
 /// Sessions that processes have open, as far as this user may see: name, process, descriptor.
 pub fn open_sessions() -> Vec<(String, u32, i32)> {
+    look().0
+}
+
+/// The same, and whether all processes could be looked at.
+fn look() -> (Vec<(String, u32, i32)>, bool) {
     let mut found = Vec::new();
+    let mut all = true;
     let Ok(processes) = fs::read_dir("/proc") else {
-        return found;
+        return (found, false);
     };
     for process in processes.flatten() {
         let pid = process.file_name().to_string_lossy().parse::<u32>();
-        let (Ok(pid), Ok(fds)) = (pid, fs::read_dir(process.path().join("fd"))) else {
+        let Ok(pid) = pid else {
             continue;
+        };
+        let fds = match fs::read_dir(process.path().join("fd")) {
+            Ok(fds) => fds,
+            Err(error) => {
+                all &= error.kind() != ErrorKind::PermissionDenied;
+                continue;
+            }
         };
         for fd in fds.flatten() {
             let Ok(link) = fs::read_link(fd.path()) else {
@@ -119,7 +169,7 @@ pub fn open_sessions() -> Vec<(String, u32, i32)> {
             }
         }
     }
-    found
+    (found, all)
 }
 
 #[cfg(test)]

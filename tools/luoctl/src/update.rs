@@ -2,88 +2,164 @@
 //! The whole update: load, ask, wait, freeze, kexec. Whatever ends it before the kexec undoes it.
 
 use crate::cli::Update;
-use crate::load::load_kernel;
-use crate::report::{size, Report};
-use crate::{sys, sysfs};
+use crate::ending::Interrupted;
+use crate::lock;
+use crate::luod::absent;
+use crate::machine::{able, Machine, This};
+use crate::report::{plain, size, Report};
 use anyhow::{anyhow, bail, ensure, Context, Result};
 use luo_client::{Answer, Client, Failure, Outcome, Request};
-use rustix::system::{reboot, RebootCommand};
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use std::io::{ErrorKind, Write};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often to look whether somebody has pressed Ctrl-C.
 const LOOK: Duration = Duration::from_millis(200);
-/// How long luod may take for what does not depend on services.
-const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long luod is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For what does not depend on services.
+    answer: Duration,
+    /// Without a word while services preserve, before luod is asked whether it is well.
+    quiet: Duration,
+    /// For calling it off.
+    undo: Duration,
+}
+
+const PATIENCE: Patience = Patience {
+    answer: Duration::from_secs(60),
+    quiet: Duration::from_secs(20),
+    undo: Duration::from_secs(5),
+};
 
 pub fn run(report: &Report, socket: &Path, update: &Update) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+        let number = usize::try_from(signal)?;
+        signal_hook::flag::register_usize(signal, Arc::clone(&stop), number)?;
     }
+    drive(report, &This, stop, PATIENCE, socket, update)
+}
+
+fn drive(
+    report: &Report,
+    machine: &dyn Machine,
+    stop: Arc<AtomicUsize>,
+    patience: Patience,
+    socket: &Path,
+    update: &Update,
+) -> Result<()> {
+    let what = match update.dry_run {
+        true => "luoctl update --dry-run",
+        false => "luoctl update",
+    };
     let mut steps = Steps {
         report,
+        machine,
         stop,
+        patience,
         luod: None,
+        driving: Driving::No,
         unload: false,
+        why: "luoctl has ended",
         began: Instant::now(),
+        _lock: lock::take(&machine.lock(), what)?,
     };
     let result = steps.all(socket, update);
-    // Only here when there was no kexec.
-    steps.undo(match &result {
+    steps.why = match result {
         Ok(()) => "it was a dry run",
         Err(_) => "the update is called off",
-    });
+    };
+    // Only here when there was no kexec. Dropped, it undoes what it did.
     result
+}
+
+/// Whether the update that luod has under way is this one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Driving {
+    No,
+    /// luod was asked to, and has not answered.
+    Asked,
+    Yes,
 }
 
 struct Steps<'a> {
     report: &'a Report,
-    stop: Arc<AtomicBool>,
+    machine: &'a dyn Machine,
+    /// The signal that came, if one did.
+    stop: Arc<AtomicUsize>,
+    patience: Patience,
     luod: Option<Client>,
+    driving: Driving,
     /// The kernel was loaded by this command.
     unload: bool,
+    why: &'static str,
     began: Instant,
+    /// Given back last.
+    _lock: lock::Lock,
+}
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.undo();
+    }
 }
 
 impl Steps<'_> {
     fn all(&mut self, socket: &Path, update: &Update) -> Result<()> {
-        self.load(update)?;
+        if update.systemd {
+            able(&self.machine.systemd()?)?;
+        }
         self.luod = match Client::connect(socket) {
             Ok(luod) => Some(luod),
-            Err(Failure::Connection(error))
-                if matches!(
-                    error.kind(),
-                    ErrorKind::NotFound | ErrorKind::ConnectionRefused
-                ) =>
-            {
-                let at = Instant::now();
-                self.phase(
-                    "ask",
-                    at,
-                    "luod does not run: no services are asked",
-                    json!({"luod": false}),
-                );
+            Err(failure) if absent(&failure) => {
+                self.without_luod(update.without_luod)?;
                 None
             }
-            Err(error) => return Err(error.into()),
+            Err(failure) => return Err(failure.into()),
         };
+        self.load(update)?;
         if self.luod.is_some() {
             self.ask(update)?;
             self.freeze(update.systemd)?;
         }
         self.check_stop()?;
         self.sessions();
+        self.check_stop()?;
         if update.dry_run {
             return Ok(());
         }
         self.jump(update.systemd)
+    }
+
+    /// Goes on only if nothing can be lost, or somebody has said so.
+    fn without_luod(&self, meant: bool) -> Result<()> {
+        let since = Instant::now();
+        let mut speaks = Vec::new();
+        if let Some(place) = self.machine.luod_installed() {
+            speaks.push(format!("it is installed ({})", place.display()));
+        }
+        match self.machine.sessions() {
+            Ok(all) => {
+                let open = all.iter().filter(|one| one.state != "finished").count();
+                if open > 0 {
+                    speaks.push(format!("{open} sessions are open or wait"));
+                }
+            }
+            Err(error) => speaks.push(error.to_string()),
+        }
+        ensure!(
+            meant || speaks.is_empty(),
+            "luod does not run, and what services have may be lost: {}. Start luod, or go on all the same with --without-luod",
+            speaks.join(", and ")
+        );
+        let text = "luod does not run: no services are asked";
+        self.phase("ask", since, text, json!({"luod": false}));
+        Ok(())
     }
 
     /// One line: the phase, how long it took, and what was.
@@ -102,11 +178,13 @@ impl Steps<'_> {
     }
 
     fn check_stop(&self) -> Result<()> {
-        ensure!(
-            !self.stop.load(Ordering::Relaxed),
-            "interrupted; nothing has changed"
-        );
-        Ok(())
+        if self.report.broken().is_some() {
+            return Err(Interrupted(SIGPIPE).into());
+        }
+        match i32::try_from(self.stop.load(Ordering::Relaxed))? {
+            0 => Ok(()),
+            signal => Err(Interrupted(signal).into()),
+        }
     }
 
     /// luod has what goes along open: without it there is nothing to go to the next kernel for.
@@ -117,7 +195,14 @@ impl Steps<'_> {
         match luod.read(Some(Instant::now())) {
             Err(Failure::Timeout) => Ok(()),
             Err(error) => Err(anyhow!("{error}; the update is called off")),
-            Ok(answer) => bail!("luod has changed its mind: {answer:?}"),
+            Ok(Answer::Aborted { reason }) => {
+                self.driving = Driving::No;
+                bail!("luod has called the update off: {}", plain(&reason));
+            }
+            Ok(answer) => bail!(
+                "luod has changed its mind: {}",
+                plain(&format!("{answer:?}"))
+            ),
         }
     }
 
@@ -125,7 +210,7 @@ impl Steps<'_> {
         let since = Instant::now();
         let Some(kernel) = &update.kernel else {
             ensure!(
-                sysfs::kexec_loaded(),
+                self.machine.kexec_loaded(),
                 "no kernel is loaded; name one, or use `luoctl load` before"
             );
             self.phase(
@@ -134,11 +219,16 @@ impl Steps<'_> {
                 "the kernel that is loaded already",
                 json!({}),
             );
-            return Ok(());
+            return self.check_stop();
         };
-        let loaded = load_kernel(self.report, kernel, &update.options)?;
+        if self.machine.kexec_loaded() {
+            self.report.remark(
+                "the kernel that was loaded before is replaced, also if the update is called off",
+            );
+        }
+        let loaded = self.machine.load(self.report, kernel, &update.options)?;
         self.unload = true;
-        let text = format!("Linux {}, {}", loaded.release, size(loaded.bytes));
+        let text = format!("Linux {}, {}", plain(&loaded.release), size(loaded.bytes));
         let object = json!({"release": loaded.release, "bytes": loaded.bytes});
         self.phase("load", since, &text, object);
         self.check_stop()
@@ -161,20 +251,44 @@ impl Steps<'_> {
                 Ok(Answer::Error { error, .. }) => {
                     let advice = match error.code {
                         luo_client::Code::Unclaimed => " (--force goes on all the same)",
+                        luo_client::Code::WrongState => {
+                            " (`luoctl status` says more, `luoctl abort` calls that one off)"
+                        }
                         _ => "",
                     };
-                    return Err(anyhow!("luod: {}{advice}", error.message));
+                    if self.driving == Driving::Asked {
+                        self.driving = Driving::No;
+                    }
+                    return Err(anyhow!("luod: {}{advice}", plain(&error.message)));
                 }
                 Ok(Answer::Aborted { reason }) => {
-                    bail!("luod has called the update off: {reason}");
+                    self.driving = Driving::No;
+                    bail!("luod has called the update off: {}", plain(&reason));
                 }
                 Ok(answer) => return Ok(answer),
             }
         }
     }
 
+    /// What luod says next, as long as services may take; luod itself is asked from time to time whether it is well.
+    fn hear_of_services(&mut self) -> Result<Answer> {
+        let mut asked = false;
+        loop {
+            match self.hear(self.patience.quiet) {
+                Ok(Answer::Status { .. }) => asked = false,
+                Err(error) if is_timeout(&error) => {
+                    ensure!(!asked, "luod does not answer any longer");
+                    asked = true;
+                    self.say(&Request::Status)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
     fn ask(&mut self, update: &Update) -> Result<()> {
         let since = Instant::now();
+        self.driving = Driving::Asked;
         self.say(&Request::Prepare {
             deadline_ms: update.deadline.map(|seconds| seconds * 1000),
             strict: update.strict,
@@ -182,59 +296,68 @@ impl Steps<'_> {
         })?;
         loop {
             // luod keeps the deadline, which may be a long one.
-            match self.hear(Duration::from_secs(2 * 86_400))? {
+            match self.hear_of_services()? {
                 Answer::Preparing { clients } => {
+                    self.driving = Driving::Yes;
                     let text = format!("{clients} services are asked to preserve");
                     self.phase("ask", since, &text, json!({"clients": clients}));
                 }
-                Answer::Client {
-                    id,
-                    uid,
-                    outcome,
-                    reason,
-                    ..
-                } => {
-                    let text = match outcome {
-                        Outcome::Ready => format!("{id} of user {uid} is ready"),
-                        Outcome::LeftOut => {
-                            format!("{id} of user {uid} is left out: {reason}")
-                        }
-                    };
-                    self.phase(
-                        "service",
-                        since,
-                        &text,
-                        json!({"id": id, "uid": uid, "outcome": outcome, "reason": reason}),
-                    );
-                }
+                answer @ Answer::Client { .. } => self.client(since, answer),
                 Answer::Prepared { ready, left_out } => {
                     let text = format!("{ready} services are ready, {left_out} are left out");
                     let object = json!({"ready": ready, "left_out": left_out});
                     self.phase("wait", since, &text, object);
                     return Ok(());
                 }
-                other => bail!("luod said {other:?}"),
+                other => bail!("luod said {}", plain(&format!("{other:?}"))),
             }
         }
+    }
+
+    /// What has become of one service.
+    fn client(&self, since: Instant, answer: Answer) {
+        let Answer::Client {
+            id,
+            uid,
+            outcome,
+            reason,
+            ..
+        } = answer
+        else {
+            return;
+        };
+        let reason = plain(&reason);
+        let text = match outcome {
+            Outcome::Ready => format!("{id} of user {uid} is ready"),
+            Outcome::LeftOut => format!("{id} of user {uid} is left out: {reason}"),
+        };
+        let object = json!({"id": id, "uid": uid, "outcome": outcome, "reason": reason});
+        self.phase("service", since, &text, object);
     }
 
     fn freeze(&mut self, hold: bool) -> Result<()> {
         let since = Instant::now();
         self.say(&Request::Freeze { hold })?;
-        match self.hear(PATIENCE)? {
-            Answer::Frozen { sessions } => {
-                let text = format!("luod's record names {sessions} sessions");
-                self.phase("freeze", since, &text, json!({"sessions": sessions}));
-                Ok(())
+        loop {
+            match self.hear(self.patience.answer)? {
+                Answer::Frozen { sessions } => {
+                    let text = format!("luod's record names {sessions} sessions");
+                    self.phase("freeze", since, &text, json!({"sessions": sessions}));
+                    return Ok(());
+                }
+                answer @ Answer::Client { .. } => self.client(since, answer),
+                other => bail!("luod said {}", plain(&format!("{other:?}"))),
             }
-            other => bail!("luod said {other:?}"),
         }
     }
 
     /// What goes along, whoever made it.
     fn sessions(&self) {
         let since = Instant::now();
-        let all = sysfs::sessions();
+        let all = match self.machine.sessions() {
+            Ok(all) => all,
+            Err(error) => return self.report.remark(&error.to_string()),
+        };
         let out: Vec<_> = all
             .iter()
             .filter(|session| session.side.as_deref() != Some("incoming"))
@@ -246,56 +369,59 @@ impl Steps<'_> {
     }
 
     fn jump(&mut self, systemd: bool) -> Result<()> {
+        let since = Instant::now();
         if systemd {
-            let since = Instant::now();
-            let done = Command::new("systemctl").arg("kexec").status();
-            let done = done.context("cannot run systemctl")?;
-            ensure!(done.success(), "systemctl kexec failed ({done})");
-            self.phase("kexec", since, "systemd shuts down and goes on", json!({}));
+            self.machine.shut_down()?;
             // It is systemd's now.
             self.unload = false;
-            self.luod = None;
+            self.driving = Driving::No;
+            self.phase("kexec", since, "systemd shuts down and goes on", json!({}));
             return Ok(());
         }
-        let since = Instant::now();
         rustix::fs::sync();
         // That may have taken long.
         self.check_stop()?;
         self.check_luod()?;
         self.phase("kexec", since, "to the next kernel", json!({}));
+        self.check_stop()?;
         // On a serial console the line would be cut off.
-        let _ = std::io::stdout().flush();
         let _ = rustix::termios::tcdrain(std::io::stdout());
-        let error = match reboot(RebootCommand::Kexec) {
-            Ok(()) => "it came back".to_owned(),
-            Err(errno) => errno.to_string(),
-        };
-        let word = sysfs::value("last_error").filter(|word| !word.is_empty());
-        let word = word.map_or(String::new(), |word| format!(" ({word})"));
-        bail!("the kernel refused the update: {error}{word}; everything is as before")
+        let error = plain(&self.machine.jump());
+        bail!("the kernel refused the update: {error}; everything is as before")
     }
 
-    /// Takes back what was done.
-    fn undo(&mut self, why: &str) {
-        if self.luod.is_some() {
+    /// Takes back what this command did, and nothing else.
+    fn undo(&mut self) {
+        let until = Instant::now() + self.patience.undo;
+        // Whose end of the connection says the same when luod hangs.
+        if let Some(mut luod) = self.luod.take() {
+            while self.driving == Driving::Asked {
+                self.driving = match luod.read(Some(until)) {
+                    Ok(Answer::Preparing { .. }) => Driving::Yes,
+                    Ok(Answer::Status { .. }) => Driving::Asked,
+                    // A signal is no reason not to wait.
+                    Err(Failure::Timeout) if Instant::now() < until => Driving::Asked,
+                    _ => Driving::No,
+                };
+            }
             let abort = Request::Abort {
                 id: None,
-                reason: why.to_owned(),
+                reason: self.why.to_owned(),
             };
-            // When luod is gone, or hangs, the end of the connection says the same.
-            if self.say(&abort).is_ok() {
-                self.stop.store(false, Ordering::Relaxed);
-                let until = Instant::now() + Duration::from_secs(5);
-                while let Some(luod) = &mut self.luod {
+            if self.driving == Driving::Yes && luod.say(&abort).is_ok() {
+                loop {
                     match luod.read(Some(until)) {
-                        Ok(Answer::Aborted { .. }) | Err(_) => break,
+                        Ok(Answer::Aborted { .. }) => break,
+                        // A signal is no reason not to wait.
+                        Err(Failure::Timeout) if Instant::now() < until => {}
+                        Err(_) => break,
                         Ok(_) => {}
                     }
                 }
             }
         }
-        if self.unload {
-            if let Err(error) = sys::kexec_unload() {
+        if std::mem::take(&mut self.unload) {
+            if let Err(error) = self.machine.unload() {
                 self.report.remark(&format!(
                     "the kernel that was loaded could not be unloaded: {error}"
                 ));
@@ -303,3 +429,10 @@ impl Steps<'_> {
         }
     }
 }
+
+fn is_timeout(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Failure::Timeout))
+}
+
+#[cfg(test)]
+mod tests;

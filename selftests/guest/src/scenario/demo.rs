@@ -47,7 +47,7 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     event::send("kexec", json!({}));
     let console = File::options().write(true).open("/dev/ttyS0")?;
     let code = Command::new("/bin/luoctl")
-        .arg("update")
+        .args(["update", "--without-luod"])
         .stdout(console)
         .status()?;
     bail!("luoctl came back: {code}")

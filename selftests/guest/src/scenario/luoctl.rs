@@ -189,7 +189,7 @@ fn examples(cmdline: &Cmdline) -> Result<()> {
             drop(initramfs::pack()?);
             std::os::unix::fs::symlink(initramfs::ARCHIVE, "/boot/initrd.img")?;
         }
-        let output = shell(example).output()?;
+        let output = shell(&without_luod(example)).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let code = output.status.code();
         event::check(
@@ -214,13 +214,21 @@ fn examples(cmdline: &Cmdline) -> Result<()> {
     std::os::unix::fs::symlink(initramfs::ARCHIVE, "/boot/initrd.img")?;
     // The command line of the next generation differs from this one's: otherwise the example as it is.
     let example = jump.context("no example updates")?;
-    let example = example.replace(
+    let example = without_luod(example).replace(
         "--reuse-cmdline",
         &format!("--cmdline '{}'", cmdline.for_next()),
     );
     let console = File::options().write(true).open("/dev/ttyS0")?;
     let code = shell(&example).stdout(console).status()?;
     bail!("luoctl came back: {code}")
+}
+
+/// No luod runs here, and luoctl does not go on with sessions open unless that is meant.
+fn without_luod(example: &str) -> String {
+    match example.starts_with("luoctl update") {
+        true => format!("{example} --without-luod"),
+        false => example.to_owned(),
+    }
 }
 
 fn shell(line: &str) -> Command {

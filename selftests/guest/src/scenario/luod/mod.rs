@@ -233,7 +233,7 @@ fn called_off(cmdline: &Cmdline, services: &mut [Program; 3]) -> Result<()> {
     update.signal(Signal::INT)?;
     let code = update.end(SOON)?;
     let case = "Ctrl-C undoes an update that waits for a service";
-    judge(case, code.filter(|_| counted), 1, &update.all())?;
+    judge(case, code.filter(|_| counted), 130, &update.all())?;
     let mut update = Program::spawn(luoctl(cmdline, &["--deadline", "1", "--strict"])?)?;
     let code = update.end(SOON)?;
     let case = "with --strict one that hangs calls the update off";
