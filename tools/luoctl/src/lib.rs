@@ -3,6 +3,7 @@
 
 #![deny(missing_docs)]
 
+mod attributes;
 pub mod cli;
 mod command_line;
 mod device;

@@ -3,7 +3,7 @@
 
 use anyhow::{bail, ensure, Context, Result};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The token under which the manifest is; those of the files are in it.
 pub const TOKEN: u64 = 0;
@@ -11,7 +11,8 @@ const VERSION: u64 = 1;
 /// No manifest that is read is longer.
 pub const MAX_BYTES: u64 = 16 << 20;
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the first luoctl did not write may be missing, and is ignored by it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub token: u64,
     pub name: String,
@@ -19,6 +20,21 @@ pub struct Entry {
     pub mode: u32,
     /// XXH3 with 128 bits, as `xxhsum -H2` has it: it finds damage, and takes little of the time in which services wait.
     pub xxh3: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// Seconds and nanoseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atime: Option<(i64, i64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<(i64, i64)>,
+    /// Extended attributes, in hexadecimal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub xattrs: BTreeMap<String, String>,
+    /// The file itself, which its program goes on using, and no copy: it has no checksum.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +86,7 @@ mod tests {
             size: 5,
             mode: 0o640,
             xxh3: "00".into(),
+            ..Entry::default()
         }])
     }
 

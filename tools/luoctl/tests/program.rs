@@ -42,7 +42,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn nobody_reads() {
-    for command in ["status", "status --json", "list", "formats", "--help"] {
+    for command in ["status", "status --json", "list", "--help"] {
         let line = format!("{{ \"$luoctl\" {command}; echo \"rc $?\" >&2; }} | true");
         let got = output(&format!("set +e\n{line}"));
         let said = text(&got.stderr);
