@@ -9,7 +9,7 @@ tree := $(cargo) run --release -q -p kernel-tree --
 packaging := $(cargo) run --release -q -p packaging --
 runner := $(cargo) run --release -q -p runner --
 
-.PHONY: help demo test bench interop install deb check docs kernel integrate unintegrate setup soak fuzz clean distclean
+.PHONY: help demo test bench interop install uninstall deb check docs kernel integrate unintegrate setup soak fuzz clean distclean
 
 help:
 	@echo "make demo               a live update from nothing: install, build, boot in QEMU, hand over 256 MiB, verify"
@@ -21,7 +21,8 @@ help:
 	@echo "make kernel OUT=dir     our kernel as dir/{bzImage,vmlinux,config}; CONFIG=fragment puts your options on top"
 	@echo "make integrate LINUX=tree, make unintegrate LINUX=tree"
 	@echo "                        put our code into a Linux 7.3 tree, take it out again"
-	@echo "make install PREFIX=dir installs luod and luoctl, /usr/local unless said; DESTDIR for packagers"
+	@echo "make install PREFIX=dir installs luod, luoctl and formats, /usr/local unless said; DESTDIR for packagers"
+	@echo "make uninstall          removes them again, with the same PREFIX and DESTDIR; the configuration stays"
 	@echo "make deb                makes a Debian package of them"
 	@echo "make setup              only install the packages and get the source"
 	@echo "make soak UPDATES=n     flips every bit of a handover's metadata on the simulated machine (minutes), then"
@@ -33,8 +34,8 @@ help:
 demo test bench interop:
 	$(runner) $@
 
-install:
-	$(packaging) install $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(DESTDIR),--destdir "$(DESTDIR)")
+install uninstall:
+	$(packaging) $@ $(if $(PREFIX),--prefix "$(PREFIX)") $(if $(DESTDIR),--destdir "$(DESTDIR)")
 
 deb:
 	$(packaging) deb

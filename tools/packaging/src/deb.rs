@@ -34,16 +34,13 @@ pub fn make(out: &Path) -> Result<PathBuf> {
     let debian = tree.join("DEBIAN");
     write(&debian.join("control"), control.as_bytes(), 0o644)?;
     write(&debian.join("conffiles"), b"/etc/luod.toml\n", 0o644)?;
-    write(
-        &debian.join("postinst"),
-        include_bytes!("../files/postinst"),
-        0o755,
-    )?;
-    write(
-        &debian.join("prerm"),
-        include_bytes!("../files/prerm"),
-        0o755,
-    )?;
+    for (name, script) in [
+        ("postinst", &include_bytes!("../files/postinst")[..]),
+        ("prerm", include_bytes!("../files/prerm")),
+        ("postrm", include_bytes!("../files/postrm")),
+    ] {
+        write(&debian.join(name), script, 0o755)?;
+    }
     let package = out.join(format!("luod_{version}_amd64.deb"));
     // gzip is what the smallest dpkg can read.
     let status = Command::new("dpkg-deb")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make install` and `make deb`: builds luod and luoctl statically, makes their man pages and completions, and puts all in place.
+//! `make install` and `make deb`: builds luod, luoctl and formats statically, makes their man pages and completions, and puts all in place.
 
 mod deb;
 mod pages;
@@ -22,6 +22,15 @@ enum Command {
     /// Puts programs, unit, configuration, man pages and completions below a prefix
     Install {
         /// Where to: /usr/local, /usr
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+        /// A folder that is put before all paths, for packagers
+        #[arg(long, default_value = "/")]
+        destdir: PathBuf,
+    },
+    /// Removes what was installed, but not the configuration
+    Uninstall {
+        /// Where from
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
         /// A folder that is put before all paths, for packagers
@@ -52,6 +61,11 @@ fn run(command: Command) -> Result<()> {
             let programs = place::build()?;
             let count = place::install(&programs, &destdir, &prefix)?;
             println!("{count} files are installed below {}", prefix.display());
+            println!("next, as root: systemd-sysusers luod.conf && systemctl enable --now luod");
+        }
+        Command::Uninstall { prefix, destdir } => {
+            let count = place::uninstall(&destdir, &prefix)?;
+            println!("{count} files are removed; /etc/luod.toml and the group luod stay");
         }
         Command::Deb { out } => println!("{}", deb::make(&out)?.display()),
     }
