@@ -63,7 +63,9 @@ fn extended(file: &File) -> BTreeMap<String, String> {
 /// The file cannot even have a mode.
 pub fn write(file: &File, entry: &Entry, owner: Option<u32>) -> Result<Vec<String>> {
     let mut missing = Vec::new();
-    let uid = entry.uid.filter(|uid| owner.is_none_or(|only| only == *uid));
+    let uid = entry
+        .uid
+        .filter(|uid| owner.is_none_or(|only| only == *uid));
     let gid = entry.gid.filter(|_| uid.is_some() || owner.is_none());
     // First the group: afterwards the file may be another's.
     if let Some(gid) = gid {
@@ -88,9 +90,9 @@ pub fn write(file: &File, entry: &Entry, owner: Option<u32>) -> Result<Vec<Strin
     for (name, value) in &entry.xattrs {
         let rights = PRIVILEGED.iter().any(|begin| name.starts_with(begin));
         let may = !rights || (own && group && owner.is_none());
-        let done = bytes(value).filter(|_| may).map(|value| {
-            fsetxattr(file, name.as_str(), &value, XattrFlags::empty())
-        });
+        let done = bytes(value)
+            .filter(|_| may)
+            .map(|value| fsetxattr(file, name.as_str(), &value, XattrFlags::empty()));
         if !matches!(done, Some(Ok(()))) {
             missing.push(crate::report::plain(name));
         }
@@ -177,7 +179,10 @@ mod tests {
         let missing = write(&file, &entry(0o4755, 1000, 1000), None).expect("written");
         let data = file.metadata().expect("metadata");
         if root() {
-            assert_eq!((data.uid(), data.gid(), data.mode() & 0o7777), (1000, 1000, 0o4755));
+            assert_eq!(
+                (data.uid(), data.gid(), data.mode() & 0o7777),
+                (1000, 1000, 0o4755)
+            );
             assert!(missing.is_empty(), "{missing:?}");
         } else {
             assert_eq!(data.mode() & 0o7777, 0o755);
@@ -191,7 +196,9 @@ mod tests {
         let file = tempfile::tempfile().expect("a file");
         let mut forged = entry(0o4755, 0, 0);
         let capability = "security.capability".to_owned();
-        forged.xattrs.insert(capability.clone(), "0100000200000000".into());
+        forged
+            .xattrs
+            .insert(capability.clone(), "0100000200000000".into());
         let missing = write(&file, &forged, Some(1000)).expect("written");
         assert_eq!(file.metadata().expect("metadata").mode() & 0o7777, 0o755);
         assert!(missing.contains(&capability), "{missing:?}");
@@ -210,6 +217,9 @@ mod tests {
         read(&from, &mut entry).expect("read");
         let to = File::create(folder.path().join("to")).expect("a file");
         assert!(write(&to, &entry, None).expect("written").is_empty());
-        assert_eq!(extended(&to).get("user.luoctl").map(String::as_str), Some("00ff78"));
+        assert_eq!(
+            extended(&to).get("user.luoctl").map(String::as_str),
+            Some("00ff78")
+        );
     }
 }
