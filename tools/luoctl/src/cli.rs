@@ -228,6 +228,9 @@ pub struct LoadOptions {
     /// The next kernel's command line
     #[arg(long, value_name = "TEXT")]
     pub cmdline: Option<String>,
+    /// What comes after that command line; where both have a word, the last one counts
+    #[arg(long, value_name = "TEXT")]
+    pub append: Option<String>,
     /// Load although a check says that the update will not work
     #[arg(long)]
     pub force_load: bool,

@@ -46,11 +46,7 @@ pub fn load_kernel(report: &Report, kernel: &Path, options: &LoadOptions) -> Res
     let initrd_bytes = initrd
         .as_ref()
         .map_or(Ok(0), |file| file.metadata().map(|data| data.len()))?;
-    let cmdline = match (&options.cmdline, options.reuse_cmdline) {
-        (Some(cmdline), _) => cmdline.clone(),
-        (None, true) => command_line::of_this_kernel().context("cannot read /proc/cmdline")?,
-        (None, false) => bail!("say which command line: --reuse-cmdline, or --cmdline TEXT"),
-    };
+    let cmdline = cmdline(options, command_line::of_this_kernel)?;
     let outlook = formats::outlook(kernel, &cmdline);
     for remark in &outlook.remarks {
         report.remark(remark);
@@ -79,6 +75,23 @@ pub fn load_kernel(report: &Report, kernel: &Path, options: &LoadOptions) -> Res
     })
 }
 
+/// The next kernel's command line, as it was asked for.
+fn cmdline(options: &LoadOptions, this: impl Fn() -> std::io::Result<String>) -> Result<String> {
+    let begin = match (&options.cmdline, options.reuse_cmdline) {
+        (Some(cmdline), _) => cmdline.clone(),
+        (None, true) => this().context("cannot read /proc/cmdline")?,
+        (None, false) => bail!("say which command line: --reuse-cmdline, or --cmdline TEXT"),
+    };
+    let Some(more) = &options.append else {
+        return Ok(begin);
+    };
+    // After two dashes all is the init program's.
+    Ok(match begin.split_once(" -- ") {
+        Some((kernel, init)) => format!("{kernel} {more} -- {init}"),
+        None => format!("{begin} {more}"),
+    })
+}
+
 /// Each segment goes into one area whole, and all of them into all of the areas.
 fn scratch_faults(areas: &[u64], kernel: u64, initrd: u64) -> Option<String> {
     let largest = areas.iter().copied().max().unwrap_or(0);
@@ -92,7 +105,7 @@ fn scratch_faults(areas: &[u64], kernel: u64, initrd: u64) -> Option<String> {
     };
     Some(format!(
         "{what} needs {} MiB of scratch, and the largest area has {} MiB: boot this kernel with a larger second number in \
-         kho_scratch= ({}M at least), or use a smaller initramfs",
+         kho_scratch= (kho_bootmem= since Linux 7.4; {}M at least), or use a smaller initramfs",
         mib(wanted),
         mib(largest),
         mib(wanted) + 4
@@ -129,6 +142,23 @@ fn explain(error: &std::io::Error, what: &str) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_words_come_after_the_command_line() {
+        let line = |given: Option<&str>, append: Option<&str>| {
+            let options = LoadOptions {
+                initrd: None,
+                reuse_cmdline: given.is_none(),
+                cmdline: given.map(str::to_owned),
+                append: append.map(str::to_owned),
+                force_load: false,
+            };
+            cmdline(&options, || Ok("kho=on quiet -- single".into())).expect("a line")
+        };
+        assert_eq!(line(None, None), "kho=on quiet -- single");
+        assert_eq!(line(None, Some("a=b")), "kho=on quiet a=b -- single");
+        assert_eq!(line(Some("x"), Some("y z")), "x y z");
+    }
 
     #[test]
     fn an_error_is_called_what_it_is() {
