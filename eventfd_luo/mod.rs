@@ -6,7 +6,7 @@
 //! it in its record as well, under the eventfd's own lock: programs and the kernel go on signalling
 //! until the machine jumps, and nothing of it is lost, nor has anything to be refused.
 //!
-//! What an eventfd is to the running kernel, this sees through [`EventFd`] only.
+//! The running kernel's eventfd is reached through [`EventFd`] only.
 
 use crate::kho::addr::PhysAddr;
 use crate::luo::memory::Kho;
@@ -17,7 +17,7 @@ use crate::sys::record::{layout, Handover, HEADER};
 use crate::sys::{declare::Declared, declare_format, handover_struct};
 
 handover_struct! {
-    /// What is handed over for an eventfd.
+    /// The record of an eventfd.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub(crate) struct Record("eventfd") version 1 layouts [0x92e57fd2] {
         /// What read(2) takes from.
@@ -33,7 +33,7 @@ handover_struct! {
 const VERSION: u32 = 1;
 
 declare_format! {
-    /// What the handler of eventfds hands over.
+    /// The format of an eventfd's record.
     FORMAT = Declared::new(
         <Record as Handover>::NAME,
         VERSION,

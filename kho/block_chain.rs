@@ -22,7 +22,7 @@ use crate::sys::log;
 use crate::sys::pages::{self, BuddyNodes};
 use crate::sys::Frame;
 
-/// What is wrong with a chain, and where.
+/// A fault of a chain, and its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A link to what is not a preserved page, or one that was met before.

@@ -126,7 +126,7 @@ impl RootFdt {
     }
 }
 
-/// What the header and the root node of a handed-over FDT say.
+/// The contents of the header and the root node of a handed-over FDT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unusable {
     /// The header is no FDT's, or says it is larger than what was handed over; libfdt's code.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the previous kernel handed over and has not been given out yet.
+//! The incoming record: all that the previous kernel handed over and that has not been claimed yet.
 //!
 //! The incoming tree itself is the record: a key that is present is memory nobody owns in this
 //! kernel, and giving it out takes the key away. So each page is given out once, by construction,

@@ -6,7 +6,7 @@ use super::addr::{PageRange, PhysAddr};
 use super::scratch::{Area, List};
 use crate::sys::{early, log, PAGE_SHIFT};
 
-/// What the caller's placement function said for one area.
+/// The answer of the caller's placement function for one area.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Placed {
     /// A hole was found.

@@ -88,7 +88,7 @@ impl<'a> Merge<'a> {
             .fold(0, |bits, head| bits | 1 << head.order.raw())
     }
 
-    /// What was found wrong, once the ranges have ended.
+    /// The fault that was found, once the ranges have ended.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.fault
     }

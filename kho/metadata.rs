@@ -27,7 +27,7 @@ const LAYOUT: u32 = fingerprint(&[&[
     field("kexec_count", COUNT, 4),
 ]]);
 
-/// What version 1 says.
+/// The contents of version 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Metadata {
     release: [u8; RELEASE_LEN],
@@ -40,7 +40,7 @@ pub(crate) struct Metadata {
 pub(crate) enum Unreadable {
     /// Shorter than its version demands: this many bytes.
     Short(usize),
-    /// Of this version, which is not known.
+    /// The record has this version, which is unknown.
     Version(u32),
     /// The release is not NUL-terminated.
     Unterminated,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this kernel will hand over: the tree of preserved frames and the root FDT.
+//! The outgoing record, which this kernel will hand over: the tree of preserved frames and the root
+//! FDT.
 
 use core::ffi::CStr;
 

@@ -35,11 +35,11 @@ const SUBTREE: usize = 64;
 pub(crate) struct Kind {
     pub(crate) magic: [u8; 8],
     pub(crate) version: u32,
-    /// What its subtrees' names begin with.
+    /// The prefix of its subtrees' names.
     pub(crate) prefix: &'static str,
 }
 
-/// What a root page begins with.
+/// The header of a root page.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Header {
@@ -78,7 +78,7 @@ impl Header {
     }
 }
 
-/// What a structure's objects are: zero if it has no use for that.
+/// The type of a structure's objects; zero if it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Type {
     pub(crate) size: u32,

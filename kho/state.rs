@@ -32,7 +32,7 @@ kernel_static! {
 }
 
 kernel_static! {
-    /// What the previous kernel said about itself.
+    /// The previous kernel's metadata about itself.
     static PREVIOUS: SetOnce<Metadata> = SetOnce::new();
 }
 

@@ -33,7 +33,7 @@ const LAYOUT: u32 = fingerprint(&[
     ],
 ]);
 
-/// What a driver keeps of a preserved area: `struct kho_vmalloc`.
+/// The driver's description of a preserved area: `struct kho_vmalloc`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) first: PhysAddr,

@@ -15,7 +15,7 @@ use crate::sys::log;
 /// Most users: where the kernel's reference counts saturate.
 pub(crate) const MAX_USERS: u64 = 1 << 30;
 
-/// What arrived of an FLB.
+/// The record of an FLB that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrived {
     pub(crate) name: Compatible,
@@ -27,7 +27,7 @@ pub(crate) struct Arrived {
 /// All that arrived; or why there is nothing: `ENODATA`, or [`EBADMSG`] if it cannot be read.
 pub(crate) type Table<'a> = Result<&'a [Arrived]>;
 
-/// One more user on the way out; the first has it preserved. `owner` keeps the driver's module.
+/// Adds a user of an outgoing FLB; the first one preserves it. `owner` keeps the driver's module.
 ///
 /// # Errors
 ///

@@ -82,7 +82,7 @@ pub(crate) struct FileSer {
     pub(crate) token: u64,
 }
 
-/// What the table of FLBs begins with: `struct luo_flb_header_ser`.
+/// The header of the table of FLBs: `struct luo_flb_header_ser`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub(crate) struct FlbHeaderSer {

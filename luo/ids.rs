@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who is preserved: a file has one owner, whichever descriptor and session it comes by.
+//! The identities of preserved files: a file has one owner, whichever descriptor and session it
+//! comes by.
 
 use super::ioctl::Side;
 use crate::sys::alloc::{Arc, RBTree, RBTreeNodeReservation, GFP_KERNEL};

@@ -29,7 +29,7 @@ use crate::sys::log;
 /// released the file. (`EJUKEBOX` is otherwise used by NFS only.)
 pub(crate) const TRY_AGAIN: Error = EJUKEBOX;
 
-/// What has become of a file.
+/// The state of a file.
 enum Status {
     /// Nobody has asked for it.
     Waiting,
@@ -50,7 +50,7 @@ struct Arrived {
     driver: Option<Driver>,
 }
 
-/// What has become of a session.
+/// The state of a session.
 enum State {
     /// Its files have not been read.
     Unread,
@@ -88,7 +88,7 @@ pub(crate) struct Session {
     pub(crate) shown: Shown,
 }
 
-/// What a session shows of itself.
+/// The numbers of a session that sysfs shows.
 pub(crate) struct Shown {
     /// Files not finished yet.
     pub(crate) files: AtomicU64,
@@ -116,7 +116,7 @@ pub(crate) struct Sessions {
     names: RBTree<Name, usize>,
     /// Whether there may have been more than is in the list.
     damaged: bool,
-    /// What the list was read from.
+    /// The pages from which the list was read.
     blocks: Option<Locked<Blocks>>,
     /// Sessions that nobody has closed.
     unclosed: AtomicUsize,

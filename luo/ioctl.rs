@@ -15,7 +15,7 @@ const TYPE: u32 = 0xba << 8;
 /// Bits of a number that tell commands apart.
 const NUMBER: u32 = 0xff;
 
-/// What sort of session a command is for.
+/// The kind of session that a command is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
     Outgoing,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What handlers in this crate see of KHO: its two records, each under its lock.
+//! The part of KHO that handlers in this crate use: its two records, each under its lock.
 
 use crate::kho::incoming::Incoming;
 use crate::kho::outgoing::Outgoing;

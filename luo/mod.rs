@@ -65,7 +65,7 @@ use report::{Bookmark, LastError};
 use root::{Root, Unreadable};
 use text::{Compatible, Name};
 
-/// What the previous kernel left.
+/// The records that the previous kernel left.
 pub(crate) enum Left {
     /// Nothing: this is a cold boot, or there was no orchestrator.
     Nothing,
@@ -80,7 +80,7 @@ pub(crate) enum Left {
 /// The orchestrator of a running kernel.
 pub(crate) struct Luo {
     gate: Gate,
-    /// What this kernel's catalogue says.
+    /// The formats in this kernel's catalogue.
     pub(crate) own: Own,
     /// The formats that arrived.
     pub(crate) arrivals: KVVec<written::Arrival>,
@@ -241,7 +241,7 @@ impl Luo {
         self.gate.enter()
     }
 
-    /// As [`Self::operate`], for who cannot be turned away.
+    /// As [`Self::operate`], for callers that must not fail.
     pub(crate) fn operate_always(&self) -> Operating<'_> {
         self.gate.enter_always()
     }
@@ -272,7 +272,7 @@ impl Luo {
         session.preserve(token, file, &self.drivers, &self.choice(), &self.ids)
     }
 
-    /// What may be written now.
+    /// The formats that may be written now.
     fn choice(&self) -> Choice<'_> {
         Choice {
             own: &self.own,
@@ -364,7 +364,7 @@ impl Luo {
         })
     }
 
-    /// What boots next, for an operator; see [`Images::show`].
+    /// Describes the image that boots next to an operator; see [`Images::show`].
     pub(crate) fn loaded(&self, to: &mut [u8]) -> usize {
         self.images.lock().show(loaded_image(), to)
     }

@@ -116,7 +116,7 @@ fn reads_flbs<'a>(choice: &Choice<'_>, flbs: impl Iterator<Item = &'a Flb>) -> R
     }
 }
 
-/// What a session's lock guards.
+/// The data under a session's lock.
 struct Files {
     list: KVVec<Preserved>,
     tokens: RBTree<u64, ()>,
@@ -133,7 +133,7 @@ pub(crate) struct Session {
     pub(crate) shown: Shown,
 }
 
-/// What a session shows of itself.
+/// The numbers of a session that sysfs shows.
 #[derive(Default)]
 pub(crate) struct Shown {
     pub(crate) files: AtomicU64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an operator sees: the last thing that went wrong, and a line for each session.
+//! The report for an operator: the last error, and a line for each session.
 
 use core::fmt::{Arguments, Write};
 use core::sync::atomic::Ordering;

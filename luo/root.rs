@@ -16,7 +16,7 @@ use crate::sys::error::{Error, Result, EBADMSG, ENODATA, ENOMEM};
 use crate::sys::lock::Locked;
 use crate::sys::{log, Frame};
 
-/// What this kernel will hand over. Dropping it takes it off the list of subtrees.
+/// LUO's root record, which this kernel will hand over. Dropping it removes its subtree.
 pub(crate) struct Root {
     page: PreservedPage,
     flbs: PreservedPage,
@@ -90,7 +90,7 @@ impl Drop for Root {
     }
 }
 
-/// What the previous kernel left.
+/// The records that the previous kernel left.
 pub(crate) struct Left {
     /// Number of the update that led here.
     pub(crate) number: u64,

@@ -14,7 +14,7 @@ use crate::sys::layout::{field, fingerprint};
 use crate::sys::{declare::Declared, declare_format, Frame, PAGE_SHIFT};
 
 declare_format! {
-    /// What the handler of memfds hands over to who reads it.
+    /// The format of a memfd's record, version 3.
     FORMAT = Declared::compatible(b"memfd-v3", "rw", LAYOUT);
 }
 
@@ -55,7 +55,7 @@ const SUMMED: usize = 8;
 /// Bits of a mode that are kept: permissions, and set-id and sticky bits.
 const MODE: u32 = 0o7777;
 
-/// What a file is called, without the NUL.
+/// The name of a file, without the NUL.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     len: u8,

@@ -12,7 +12,7 @@ use crate::sys::layout::{field, fingerprint};
 use crate::sys::{declare::Declared, declare_format, Frame, PAGE_SHIFT};
 
 declare_format! {
-    /// What the handler of memfds hands over.
+    /// The format of a memfd's record, version 2.
     FORMAT = Declared::compatible(b"memfd-v2", "rw", LAYOUT);
 }
 
@@ -58,7 +58,7 @@ pub(crate) mod seal {
     }
 }
 
-/// What is wrong with a file, for the log and for the caller.
+/// A fault of a file, for the log and for the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) why: &'static str,

@@ -20,7 +20,7 @@ struct Keeper {
     held: u64,
 }
 
-/// What a file's extents are, in order.
+/// The extents of a file, in order.
 pub(super) struct Extents {
     pub(super) table: Table<Run>,
     /// Pages in them.
@@ -168,7 +168,7 @@ pub(super) fn gather(
     }
 }
 
-/// One list of two in the order of the file, neighbours joined.
+/// Merges two lists in the order of the file and joins neighbours.
 fn join(one: impl Iterator<Item = Run>, other: impl Iterator<Item = Run>) -> Result<Extents> {
     let (mut one, mut other) = (one.peekable(), other.peekable());
     let mut table = Table::new()?;

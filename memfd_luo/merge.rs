@@ -16,7 +16,7 @@ pub(super) struct Pieces<I, Z> {
     most: Option<Order>,
     /// Zone of a frame: nothing is joined across two.
     zone: Z,
-    /// What is left of what was read; its order is 0, its count is pages.
+    /// The rest of the extent that was read; its order is 0, its count is pages.
     rest: Run,
     /// Read, but not a part of `rest`.
     ahead: Option<Run>,

@@ -19,7 +19,7 @@ use crate::sys::error::{Result, EHWPOISON, EINVAL, ENOMEM};
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Frame;
 
-/// What of a file is recorded beside its contents.
+/// The properties of a file that are recorded beside its contents.
 #[derive(Clone, Copy)]
 pub(crate) struct About {
     pub(crate) pos: u64,

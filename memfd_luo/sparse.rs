@@ -17,7 +17,7 @@ use crate::sys::error::{Result, EHWPOISON, EINVAL, ENOMEM};
 use crate::sys::pages::BuddyNodes;
 use crate::sys::Frame;
 
-/// What of a file is recorded beside its contents.
+/// The properties of a file that are recorded beside its contents.
 #[derive(Clone, Copy)]
 pub(crate) struct About {
     pub(crate) size: u64,
@@ -192,7 +192,7 @@ pub(super) fn look_again(
 struct Gaps<A, B> {
     all: A,
     old: B,
-    /// What is left of one that was looked at.
+    /// The rest of an extent that was looked at.
     left: Option<Run>,
 }
 

@@ -29,7 +29,7 @@ pub(crate) trait Entry: Copy {
     fn load(page: Frame, at: usize) -> Option<Self>;
 }
 
-/// What the area's flags say: an ordinary one (VM_ALLOC).
+/// The flags of an ordinary area (VM_ALLOC).
 const ORDINARY: u16 = 1;
 
 /// Records that are being built.

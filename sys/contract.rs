@@ -5,14 +5,14 @@
 use crate::sys::error::Error;
 use crate::sys::file::{File, Object};
 
-/// What has become of a file, as its handler is told when it finishes.
+/// The state of a file that its handler is told when it finishes.
 pub(crate) enum Outcome {
     NotRetrieved,
     Retrieved(File),
     Failed(Error),
 }
 
-/// What has become of one side of an FLB.
+/// The state of one side of an FLB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Nobody has asked for its object.

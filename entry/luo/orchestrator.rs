@@ -10,7 +10,7 @@ use kernel::sync::SetOnce;
 use crate::luo::Luo;
 use crate::sys::error::Result;
 
-/// `liveupdate=`, and whether what it asks for could be had.
+/// Set by `liveupdate=`, cleared when LUO cannot start.
 pub(super) static ENABLED: AtomicBool = AtomicBool::new(false);
 
 pub(super) static LUO: SetOnce<Luo> = SetOnce::new();

@@ -20,7 +20,7 @@ use crate::luo::{incoming, outgoing, Luo};
 use crate::sys::driver::File;
 use crate::sys::error::Result;
 
-/// What a session's file has.
+/// The private data of a session's file.
 pub(super) enum Session {
     Outgoing(Arc<outgoing::Session>),
     Incoming(Arc<incoming::Session>),

@@ -52,7 +52,7 @@ impl Cache {
     }
 }
 
-/// What was found of a cache so far.
+/// The parts of a cache that have been found so far.
 struct Found {
     shape: Shape,
     /// The pages of the index, and how many objects each has.

@@ -378,7 +378,7 @@ impl Drop for Cache {
     }
 }
 
-/// What of a cache has to be allocated before it is there.
+/// The parts of a cache that are allocated before the cache is made.
 pub(super) struct Parts {
     own: KVVec<AtomicUsize>,
     chain: Locked<usize>,

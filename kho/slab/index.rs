@@ -23,7 +23,7 @@ pub(crate) struct Index {
     pub(crate) pages: usize,
 }
 
-/// What the seal of a page is: it depends on the root, on where the page is, and which one it is.
+/// Computes the seal of a page from the root, the page's address and its number.
 pub(crate) fn seal(root: PhysAddr, at: PhysAddr, number: usize) -> u64 {
     let mut sum = Sum::new();
     [

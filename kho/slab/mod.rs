@@ -3,8 +3,8 @@
 //! Preserved slab caches: objects of one size in pages that are preserved from the moment they are
 //! allocated.
 //!
-//! What is known of a page stands in an index, in preserved pages too: where it is, and one bit an
-//! object. Every change is one word, so the index is right whenever a kernel stops, and there is
+//! The state of each page is in an index, which is in preserved pages too: where it is, and one bit
+//! an object. Every change is one word, so the index is right whenever a kernel stops, and there is
 //! nothing to write down before a kexec. The next kernel attaches the cache: it checks the index
 //! without reading the objects, takes over all pages, and goes on where this one was. Objects stay
 //! where they are.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a cache of some type looks like: objects in a page, entries in a page of the index.
+//! The layout of a cache for a size and an alignment: objects in a page, entries in a page of the
+//! index.
 
 use crate::kho::root::{self, Kind, Type};
 use crate::sys::error::{Result, EINVAL};

@@ -21,7 +21,7 @@ use crate::sys::Frame;
 const SLOT_BITS: u32 = 8;
 const AT_BITS: u32 = 48;
 
-/// What is noted in the struct page of a page of objects.
+/// The note in the struct page of a page of objects.
 fn note(number: usize, slot: usize) -> u64 {
     let Spot { bucket, at } = Spot::of(number);
     (bucket as u64) << (AT_BITS + SLOT_BITS) | (at as u64) << SLOT_BITS | slot as u64

@@ -5,7 +5,7 @@
 /// Shards of the first bucket; each has twice as many as the one before.
 pub(super) const FIRST: usize = 4;
 
-/// What a shard can be marked with.
+/// The marks of a shard.
 #[derive(Clone, Copy)]
 pub(super) enum Mark {
     /// It has a free object, and no CPU allocates from it.

@@ -7,7 +7,7 @@ use super::Tree;
 use crate::kho::addr::PhysAddr;
 use crate::sys::{Frame, FRAME_WORDS};
 
-/// What a walk meets. An error ends the walk and is returned from it.
+/// Called for each thing that a walk finds. An error ends the walk and is returned from it.
 pub(crate) trait Visitor {
     type Error;
 

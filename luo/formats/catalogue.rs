@@ -71,7 +71,7 @@ pub(crate) fn magic() -> [u8; 16] {
     magic
 }
 
-/// What is wrong with a catalogue.
+/// A fault of a catalogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// Shorter than it says, or than it must be; or longer than [`MAX_BYTES`].

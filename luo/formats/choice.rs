@@ -7,7 +7,7 @@ use super::image::Reads;
 pub(crate) use super::image::Target;
 use super::own::Own;
 
-/// What is read by who boots next.
+/// The formats that the next kernel reads.
 pub(crate) struct Choice<'a> {
     pub(crate) own: &'a Own,
     pub(crate) target: Target,

@@ -11,7 +11,7 @@
 
 use super::catalogue::{Format, READ, WRITE};
 
-/// What is written of one format, by its name.
+/// The version that is written of one format, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Choice<'a> {
     pub(crate) name: &'a str,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a kernel command line says about live updates: `kho=`, `liveupdate=` and `liveupdate.hide=`.
+//! The settings for live updates in a kernel command line: `kho=`, `liveupdate=` and
+//! `liveupdate.hide=`.
 //!
 //! Read as the next kernel will read it: words are parted by blanks outside of quotes, the last one
 //! that has a meaning wins, `--` ends the kernel's part.
@@ -9,7 +10,7 @@
 
 use super::catalogue::{KHO_ON, LUO_ON};
 
-/// What a command line turns on or off; `None` where it says nothing.
+/// The switches that a command line sets; `None` where it does not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Switches<'a> {
     pub(crate) kho: Option<bool>,
@@ -31,7 +32,7 @@ pub(crate) fn hides(list: &[u8], name: &[u8], version: u32) -> bool {
     })
 }
 
-/// What keeps a kernel from receiving.
+/// A reason why a kernel cannot receive a handover.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Off {
     Kho,
@@ -55,7 +56,7 @@ impl Off {
 }
 
 impl<'a> Switches<'a> {
-    /// What this command line says.
+    /// Reads the switches of a command line.
     pub(crate) fn parse(line: &'a [u8]) -> Self {
         let mut switches = Self::default();
         for (name, value) in words(line) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a format is called, and which version of it this is.
+//! The name and version of a format.
 
 use super::catalogue::part;
 use crate::luo::text::Compatible;

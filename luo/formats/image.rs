@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What an image that is loaded reads, looked at before it is booted.
+//! The formats that a loaded image reads, determined before it is booted.
 
 use core::fmt::Write;
 
@@ -33,7 +33,7 @@ const REQUIRED: [(&str, u32); 5] = [
 /// configuration, which cannot be seen.
 const MAINLINE_FLAGS: u32 = KHO_ON;
 
-/// What an image reads.
+/// The formats that an image reads.
 pub(crate) enum Reads {
     /// These formats.
     These(KVVec<Declared>),
@@ -220,7 +220,7 @@ impl Image {
 /// An image, by what it is known by.
 type Known = (usize, Arc<Image>);
 
-/// Who boots next.
+/// Which kernel boots next.
 pub(crate) enum Target {
     /// Nobody knows: no image is loaded.
     Any,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What mainline reads and writes, whose images have no catalogue: its release stands for one.
+//! The formats that mainline reads and writes. Its images have no catalogue, so its release
+//! decides.
 //!
 //! This file uses nothing but `core`: the kernel and the tool share it.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What this kernel's own catalogue says.
+//! The formats in this kernel's own catalogue.
 
 use super::catalogue::{Catalogue, Format};
 use super::cmdline::hides;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What /sys/kernel/liveupdate shows of formats.
+//! The files about formats in /sys/kernel/liveupdate.
 
 use core::fmt::Write;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was written: a list of formats that goes along with what is handed over, and what the next
-//! kernel makes of it.
+//! The list of formats that were written, which is part of the handover, and what the next kernel
+//! makes of it.
 //!
 //! The list is a catalogue in a page of its own, named in the root FDT. Mainline neither writes nor
 //! looks at it: there, what arrives says of itself what it is.
@@ -36,7 +36,7 @@ const WORD: usize = 8;
 /// The list that this kernel hands over. Dropping it takes it off the list of subtrees.
 pub(crate) struct Written {
     page: PreservedPage,
-    /// What is written to the page, made when nothing may fail any more.
+    /// The bytes for the page; they are copied when nothing may fail any more.
     buffer: KVVec<u8>,
 }
 
@@ -151,7 +151,7 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// What this kernel can do with a format that arrived.
+/// This kernel's verdict on a format that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Readable,

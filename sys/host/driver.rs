@@ -47,7 +47,7 @@ fn put(module: &Module) {
     module.users.set(users.expect("a module is put too often"));
 }
 
-/// What a handler keeps of a file on the way out.
+/// The values that a handler keeps for an outgoing file.
 pub(crate) struct Saved {
     pub(crate) data: u64,
     private: u64,

@@ -12,7 +12,7 @@ pub(crate) type File = Arc<FakeFile>;
 /// A file of the simulated kernel.
 #[derive(Debug)]
 pub(crate) struct FakeFile {
-    /// What is the same for all descriptors of one file.
+    /// Returns a number that is the same for all descriptors of one file.
     pub(crate) id: u64,
     pub(crate) bytes: u64,
     /// Whose it is and what is in it, as its driver knows.

@@ -51,11 +51,11 @@ impl Drop for Owner {
     }
 }
 
-/// What a handler keeps of a file on the way out.
+/// The values that a handler keeps for an outgoing file.
 pub(crate) struct Saved {
-    /// What the next kernel's handler gets.
+    /// The value for the next kernel's handler.
     pub(crate) data: u64,
-    /// What this kernel's keeps beside it.
+    /// The value that this kernel's handler keeps beside it.
     private: *mut c_void,
 }
 
@@ -82,7 +82,7 @@ fn raw(outcome: &Outcome) -> (*mut bindings::file, c_int) {
 #[derive(Clone, Copy)]
 pub(crate) struct Ops(NonNull<liveupdate_file_handler>, Versions);
 
-/// Of a handler whose format has more versions, with a handler each.
+/// The relations of a handler to those of other versions of its format.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Versions {
     /// Makes what another one has preserved into what this one would have.
@@ -172,7 +172,7 @@ impl Ops {
         call.is_some_and(|call| unsafe { call(self.0.as_ptr(), file.as_ptr()) })
     }
 
-    /// What is the same for all descriptors of one file.
+    /// Returns a number that is the same for all descriptors of one file.
     pub(crate) fn id(&self, file: &File) -> u64 {
         let id = match self.table().get_id {
             // SAFETY: As above.

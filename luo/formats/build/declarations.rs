@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::encode::Entry;
 
-/// What a declaration begins with, after the name of a built-in module.
+/// The prefix of a declaration, after the name of a built-in module.
 const KEY: &str = "liveupdate_format";
 
 /// The declarations in the bytes of a `.modinfo` section: who made each (empty for a module's own),

@@ -17,7 +17,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What a declaration says: `NAME:VERSION:ACCESS[:LAYOUT]`.
+    /// The text of a declaration: `NAME:VERSION:ACCESS[:LAYOUT]`.
     ///
     /// # Errors
     ///

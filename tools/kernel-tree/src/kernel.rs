@@ -31,7 +31,7 @@ pub struct Kernel {
 ///
 /// # Errors
 ///
-/// When the source cannot be had, an option cannot be set, or the build fails.
+/// When the source is not available, an option cannot be set, or the build fails.
 pub fn ensure_kernel(tree: Tree, config: &str, steps: &Steps) -> Result<Kernel> {
     let mut fragment = Fragment::read(&config_path(config)?)?;
     if tree == Tree::Ours {
