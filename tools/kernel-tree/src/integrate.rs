@@ -71,6 +71,12 @@ const HEADERS: [&str; 3] = [
     "include/linux/liveupdate_arrival.h",
 ];
 
+/// Documents whose place in the kernel tree is the same.
+const DOCUMENTS: [&str; 2] = [
+    "Documentation/ABI/testing/debugfs-kho",
+    "Documentation/ABI/testing/sysfs-kernel-liveupdate",
+];
+
 /// The kernel's header of the user API.
 const UAPI: &str = "include/uapi/linux/liveupdate.h";
 
@@ -252,6 +258,12 @@ const BLOCKS: &[Block] = &[
         place: Place::After("vmlinux-objs-$(CONFIG_EFI_SBAT) += $(obj)/sbat.o"),
         template: include_str!("../templates/compressed.Makefile"),
     },
+    // The page about KHO has our functions for drivers in C as well.
+    Block {
+        file: "Documentation/core-api/kho/index.rst",
+        place: Place::Before("See Also"),
+        template: include_str!("../templates/kho_index.rst"),
+    },
     Block {
         file: "Makefile",
         place: Place::Before("tools/: FORCE"),
@@ -322,6 +334,7 @@ pub fn unintegrate(linux: &Path) -> Result<Changes> {
 fn places() -> impl Iterator<Item = &'static Path> {
     let driver = DRIVER_PLACES.iter().map(|(_, to)| *to);
     let all = std::iter::once(CRATE).chain(driver).chain(HEADERS);
+    let all = all.chain(DOCUMENTS);
     all.map(Path::new)
 }
 
@@ -393,6 +406,7 @@ fn our_files(project: &Path) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
         }
     }
     places.extend(HEADERS.map(|header| (header.into(), header.into())));
+    places.extend(DOCUMENTS.map(|page| (page.into(), page.into())));
     let mut files = BTreeMap::new();
     for (place, name) in places {
         let path = project.join(name);

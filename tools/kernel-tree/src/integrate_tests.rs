@@ -4,6 +4,7 @@
 use super::*;
 
 const MAKEFILE: &str = "VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\n\ntools/: FORCE\n";
+const KHO_PAGE: &str = "Public API\n==========\n\nSee Also\n========\n";
 const VMLINUX: &str = "endif\n\nifdef CONFIG_BUILDTIME_TABLE_SORT\nendif\n";
 const LINK: &str = "f()\n{\n\tobjs=\"${objs} .vmlinux.export.o\"\n}\n";
 const COMPRESSED: &str =
@@ -66,6 +67,11 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
         ("include/linux/kho_array.h", "/* array */\n"),
         ("include/linux/kho_slab.h", "/* slab */\n"),
         ("include/linux/liveupdate_arrival.h", "/* arrival */\n"),
+        ("Documentation/ABI/testing/debugfs-kho", "What: debugfs\n"),
+        (
+            "Documentation/ABI/testing/sysfs-kernel-liveupdate",
+            "What: sysfs\n",
+        ),
     ] {
         put(&project, name, text);
     }
@@ -77,6 +83,7 @@ fn fakes() -> (tempfile::TempDir, PathBuf, PathBuf) {
 
 fn originals() -> Vec<(&'static str, &'static str)> {
     vec![
+        ("Documentation/core-api/kho/index.rst", KHO_PAGE),
         ("Makefile", MAKEFILE),
         ("rust/bindings/bindings_helper.h", BINDINGS),
         ("rust/kernel/lib.rs", LIB),
@@ -101,7 +108,7 @@ fn originals() -> Vec<(&'static str, &'static str)> {
 fn there_and_back_leaves_the_tree_as_it_was() {
     let (_dir, project, linux) = fakes();
     let first = integrate(&project, &linux).unwrap();
-    assert_eq!(first.written.len(), 13 + 5 + 4 + 1 + 2);
+    assert_eq!(first.written.len(), 14 + 5 + 4 + 3 + 2);
     assert!(get(&linux, "kernel/liveupdate/Makefile").contains("+= rust/"));
     assert!(!linux.join(CRATE).join("sys/host/mod.rs").exists());
     assert!(!linux.join(CRATE).join("kho/notes.txt").exists());
@@ -206,7 +213,8 @@ fn another_version_or_no_tree_is_refused() {
     assert!(err.contains("not a folder"), "{err}");
 }
 
-/// What a C compiler is given, or programs get: the lines of an `#ifndef` of this name, or those of its `#else`.
+/// What a C compiler is given, or programs get: the lines of an `#ifndef` of this name, or those of
+/// its `#else`.
 fn taken(text: &str, defined: bool) -> Vec<&str> {
     let mut lines = text.lines();
     let first = lines.by_ref().take_while(|l| !l.starts_with("#else"));
