@@ -31,7 +31,11 @@ help:
 	@echo "make clean, distclean   remove what was built; also what was downloaded"
 	@echo "LINUX=tree uses your own Linux 7.3 tree; KVM=1 uses /dev/kvm instead of software emulation"
 
-demo test bench interop:
+demo:
+	@echo "The first time this takes about half an hour on two idle processors, most of it for a kernel; after that a minute."
+	$(cargo) run --profile demo -q -p runner -- demo
+
+test bench interop:
 	$(runner) $@
 
 install uninstall:

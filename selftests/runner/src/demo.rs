@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The demo: one live update with luoctl of 256 MiB and a `reserve_mem` region, from our kernel to our kernel, told as it happens.
+//! The demo: one live update with luoctl of 256 MiB and a `reserve_mem` region, from our kernel to
+//! our kernel, told as it happens.
 
 use crate::check;
 use crate::lab::{Lab, Which};
@@ -15,8 +16,8 @@ pub fn run(lab: &Lab) -> Result<bool> {
     let machine = Machine::new("demo", "demo", Which::Ours, &[Which::Ours])
         .word(&format!("lu.size={}", MIB << 20))
         .region()
-        .memory(1536);
-    let machine = crate::suites::with_tools(lab, machine);
+        .memory(1536)
+        .file("bin/luoctl", &lab.programs.luoctl);
     // Built before the story begins.
     lab.kernel(Which::Ours)?;
     lab.steps.say("starting a virtual machine");

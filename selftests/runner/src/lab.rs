@@ -87,12 +87,21 @@ pub struct Lab {
 impl Lab {
     /// Installs and builds what all commands need; kernels come later.
     pub fn open(own: OwnKernels) -> Result<Self> {
+        Self::with(own, &EVERYTHING)
+    }
+
+    /// As `open`, without what the demo does not use, and compiled in less time.
+    pub fn for_demo(own: OwnKernels) -> Result<Self> {
+        Self::with(own, &FOR_DEMO)
+    }
+
+    fn with(own: OwnKernels, inside: &Inside) -> Result<Self> {
         let work = kernel_tree::project_root().join("target/live-update");
         std::fs::create_dir_all(&work)
             .with_context(|| format!("cannot create the folder {}", work.display()))?;
         let steps = Steps::new(work.join("steps"));
         kernel_tree::ensure_packages(&steps)?;
-        let (guest, programs) = build_guest(&steps)?;
+        let (guest, programs) = build_guest(&steps, inside)?;
         Ok(Self {
             steps,
             work,
@@ -182,27 +191,47 @@ pub struct Programs {
     pub cache: PathBuf,
 }
 
-/// Builds the guest program and the tools it uses, linked statically as nothing else is in its initramfs.
-fn build_guest(steps: &Steps) -> Result<(PathBuf, Programs)> {
+/// What is built to run inside the machines.
+struct Inside {
+    profile: &'static str,
+    packages: &'static [&'static str],
+    /// Which programs of these packages.
+    programs: &'static [&'static str],
+}
+
+const EVERYTHING: Inside = Inside {
+    profile: "release",
+    packages: &["guest", "luod", "luoctl", "luo-client"],
+    programs: &["--bins", "--examples"],
+};
+
+const FOR_DEMO: Inside = Inside {
+    profile: "demo",
+    packages: &["guest", "luoctl"],
+    programs: &["--bin=guest", "--bin=luoctl"],
+};
+
+/// Builds the guest program and the tools it uses, linked statically as nothing else is in its
+/// initramfs.
+fn build_guest(steps: &Steps, inside: &Inside) -> Result<(PathBuf, Programs)> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let target_dir = kernel_tree::project_root().join("target/guest");
     let mut build = cargo();
     build
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .args([
-            "build",
-            "--release",
-            "--target",
-            TARGET,
-            "--bins",
-            "--examples",
-        ])
-        .args(["guest", "luod", "luoctl", "luo-client"].map(|name| format!("--package={name}")))
+        .args(["build", "--profile", inside.profile, "--target", TARGET])
+        .args(inside.programs)
+        .args(
+            inside
+                .packages
+                .iter()
+                .map(|name| format!("--package={name}")),
+        )
         .arg("--target-dir")
         .arg(&target_dir);
     steps.run("building the guest program", &mut build)?;
-    let built = target_dir.join(TARGET).join("release");
+    let built = target_dir.join(TARGET).join(inside.profile);
     let programs = Programs {
         luod: built.join("luod"),
         luoctl: built.join("luoctl"),

@@ -93,7 +93,7 @@ fn main() -> ExitCode {
             tests::list();
             Ok(true)
         }
-        Command::Demo => lab::Lab::open(arguments.own).and_then(|lab| demo::run(&lab)),
+        Command::Demo => lab::Lab::for_demo(arguments.own).and_then(|lab| demo::run(&lab)),
         Command::Test { names } => match tests::choose(&names) {
             Ok(chosen) => lab::Lab::open(arguments.own).and_then(|lab| tests::run(&lab, chosen)),
             Err(error) => {

@@ -106,9 +106,18 @@ fn build(tree: Tree, config: &str, fragment: &Fragment, steps: &Steps) -> Result
     }
     configure(&source, &dir, &label, fragment, steps)?;
     let mut cmd = make(&source, &dir)?;
-    cmd.arg(jobs()).args(["bzImage", "vmlinux", "modules"]);
+    cmd.arg(jobs()).args(["bzImage", "vmlinux"]);
+    if has_modules(&dir) {
+        cmd.arg("modules");
+    }
     steps.run(&format!("building {label}"), &mut cmd)?;
     finished(source, dir)
+}
+
+/// Whether the configuration in `dir` has loadable modules; the target fails where it has not.
+fn has_modules(dir: &Path) -> bool {
+    let text = fs::read_to_string(dir.join(".config")).unwrap_or_default();
+    text.lines().any(|line| line == "CONFIG_MODULES=y")
 }
 
 /// The built kernel in `dir`.
@@ -176,7 +185,7 @@ fn configure(
     let missing = fragment.missing_in(&result);
     if !missing.is_empty() {
         bail!(
-            "the configuration {label} cannot be had, these lines did not take effect: {}; name what they depend on as well, or drop them",
+            "the configuration {label} is not possible: these lines did not take effect: {}; add the options that they depend on, or drop them",
             missing.join(", ")
         );
     }

@@ -10,6 +10,7 @@ pub mod docs;
 pub mod fragment;
 pub mod integrate;
 pub mod kernel;
+mod later;
 pub mod make;
 pub mod packages;
 pub mod source;

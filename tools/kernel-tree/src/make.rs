@@ -15,7 +15,7 @@ pub const LLVM: &str = "19";
 /// The Rust compiler of the distribution; the first one on PATH may be another.
 pub const RUSTC: &str = "/usr/bin/rustc";
 
-/// The version of bindgen that is installed where the distribution's is too old.
+/// The version of bindgen that is compiled where no package has one that is new enough.
 pub const BINDGEN_VERSION: &str = "0.72.1";
 
 /// What keeps compiled objects: kernels of one source share most of theirs.
@@ -46,9 +46,14 @@ const FOREIGN: [&str; 20] = [
     "LD_LIBRARY_PATH",
 ];
 
-/// Where our own bindgen is, when it was installed.
+/// Where our own bindgen is, when it was compiled.
 pub fn own_bindgen() -> PathBuf {
     cache_dir().join(format!("tools/bindgen-{BINDGEN_VERSION}/bin/bindgen"))
+}
+
+/// Where the package of a later release is, when it was fetched.
+pub fn later_bindgen() -> PathBuf {
+    cache_dir().join("tools/bindgen-debian/bindgen")
 }
 
 /// The folder of libclang, which bindgen loads.
@@ -56,27 +61,22 @@ pub fn libclang() -> PathBuf {
     PathBuf::from(format!("/usr/lib/llvm-{LLVM}/lib"))
 }
 
-/// The bindgen to use: our own, else the distribution's if it is new enough.
+/// The bindgen to use: our own, one that was fetched, else the distribution's; the first that is
+/// new enough.
 pub fn bindgen() -> Option<PathBuf> {
-    let own = own_bindgen();
-    if own.is_file() {
-        return Some(own);
-    }
-    let theirs = Path::new("/usr/bin/bindgen");
-    let out = Command::new(theirs).arg("--version").output().ok()?;
+    let places = [own_bindgen(), later_bindgen(), "/usr/bin/bindgen".into()];
+    places.into_iter().find(|path| is_new_enough(path))
+}
+
+/// Whether it runs, and has the version that the kernel's scripts/min-tool-version.sh asks for.
+pub fn is_new_enough(bindgen: &Path) -> bool {
+    let Ok(out) = Command::new(bindgen).arg("--version").output() else {
+        return false;
+    };
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let mut numbers = text
-        .split_whitespace()
-        .nth(1)?
-        .split('.')
-        .map(str::parse::<u32>);
-    let (major, minor, patch) = (
-        numbers.next()?.ok()?,
-        numbers.next()?.ok()?,
-        numbers.next()?.ok()?,
-    );
-    // What the kernel's scripts/min-tool-version.sh asks for.
-    ((major, minor, patch) >= (0, 71, 1)).then(|| theirs.to_path_buf())
+    let version = text.split_whitespace().nth(1).unwrap_or_default();
+    let numbers: Result<Vec<u32>, _> = version.split('.').map(str::parse).collect();
+    out.status.success() && numbers.is_ok_and(|numbers| numbers >= vec![0, 71, 1])
 }
 
 /// `make` in `source` for the build folder `build`, targets to be added.

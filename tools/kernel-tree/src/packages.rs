@@ -11,6 +11,7 @@ use anyhow::{anyhow, bail, Context, Result};
 
 use crate::apt;
 use crate::cache::{cache_dir, hold, need_space, FRESH_BYTES};
+use crate::later;
 use crate::make::{bindgen, libclang, own_bindgen, BINDGEN_VERSION};
 use crate::source::trees;
 use crate::steps::Steps;
@@ -148,10 +149,14 @@ fn missing(wanted: &[&'static str]) -> Result<Vec<&'static str>> {
         .collect())
 }
 
-/// bindgen from its crate, where the distribution's is missing or too old.
+/// bindgen of a later release where this one's is missing or too old, else from its crate.
 fn ensure_bindgen(steps: &Steps) -> Result<()> {
     if bindgen().is_some() {
         return Ok(());
+    }
+    match later::fetch_bindgen(steps) {
+        Ok(()) => return Ok(()),
+        Err(err) => steps.say(&format!("{err:#}; bindgen is compiled instead")),
     }
     let bin = own_bindgen();
     let Some(root) = bin.parent().and_then(Path::parent) else {
