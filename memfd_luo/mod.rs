@@ -11,6 +11,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod extents;
+mod fill;
 pub(crate) mod format;
 mod gather;
 mod merge;

@@ -7,8 +7,8 @@
 //! record's. Whatever goes wrong, all that was claimed waits again, and the file can be asked for
 //! again or be given up.
 
+use super::fill::{fill_with, steps, take_out};
 use super::format::{Header, Record, Refusal};
-use super::restore::{fill_with, steps, take_out};
 use super::run::runs;
 use super::table::{Cursor, Table};
 use super::{Folio, Kho, Run, Sink, RUNS, STEP};

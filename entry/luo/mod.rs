@@ -5,7 +5,7 @@
 mod argument;
 mod device;
 mod formats;
-mod orchestrator;
+pub(super) mod orchestrator;
 pub(crate) mod registry;
 mod session;
 mod sysfs;

@@ -290,7 +290,11 @@ unsafe extern "C" fn liveupdate_flb_get_incoming(
 /// What arrived as a whole, for drivers; include/linux/liveupdate_arrival.h.
 #[no_mangle]
 extern "C" fn liveupdate_arrival() -> c_int {
-    errno(luo().map_err(|_| ENOENT).and_then(|luo| luo.arrival().result()))
+    errno(
+        luo()
+            .map_err(|_| ENOENT)
+            .and_then(|luo| luo.arrival().result()),
+    )
 }
 
 /// What arrived of an FLB.

@@ -11,11 +11,11 @@ use crate::kho::array::Array;
 use crate::kho::audit::Wrong;
 use crate::kho::boot::Refusal;
 use crate::kho::key::encode;
+use crate::kho::state as handover;
 use crate::kho::tree::{LeafCache, Tree};
 use crate::sys::error::{EBUSY, EOPNOTSUPP};
 use crate::sys::machine::{with, Owner};
 use crate::sys::pages::{self, BuddyNodes};
-use crate::kho::state as handover;
 use crate::sys::Frame;
 
 fn order(raw: u32) -> Order {

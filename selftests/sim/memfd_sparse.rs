@@ -486,6 +486,29 @@ fn a_failure_before_the_update_is_undone() {
     assert_eq!(file.pinned, 0);
 }
 
+/// A page that came into a hole, and comes from swap or goes there at any look of the freeze.
+#[test]
+fn a_page_on_its_way_is_not_missed() {
+    const LATE: u64 = 2;
+    let steps = [Move::Split(0), Move::Write(LATE), Move::Reclaim(LATE)];
+    for number in 0..2 * 27 {
+        let mut kernel = Kernel::cold(small_machine());
+        let mut file = sparse_file(&[(0, 0)], 4);
+        let about = about(&file);
+        let at = sparse::preserve(&mut kernel, &mut file, &about).expect("memory");
+        file.play(Move::Write(LATE));
+        if number >= 27 {
+            file.play(Move::Reclaim(LATE));
+        }
+        file.meanwhile = [number, number / 3, number / 9]
+            .map(|n| steps[n % 3])
+            .into();
+        sparse::freeze(&mut kernel, &mut file, at, &about).expect("memory");
+        let all = (file.away.len(), file.folios.len(), file.pinned);
+        assert_eq!(all, (0, 2, 2), "case {number}");
+    }
+}
+
 /// A preserved file with holes and folios of two orders: its header, and its folios.
 pub(super) fn a_file_handed_over(kernel: &mut Kernel) -> (PhysAddr, Vec<PhysAddr>) {
     let (file, at) = handed_over(kernel);

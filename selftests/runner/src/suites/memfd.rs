@@ -36,8 +36,7 @@ pub fn neighbours(lab: &Lab, name: &str) -> Result<Played> {
     machine.cpus = 4;
     let (mut played, outcome) = run(lab, &machine)?;
     let named = "generation 0: the log names the file whose memory is bad";
-    let lines =
-        ["luo: session bad: the file with token 0x7 (memfd-v3) cannot be frozen: EHWPOISON"];
+    let lines = ["luo: session bad: the file with token 0x7 (memfd-v3) cannot be frozen: "];
     played.checks.push(check::says(&outcome, 0, named, &lines));
     let (cold, warm) = (
         outcome.value(0, "min_free"),

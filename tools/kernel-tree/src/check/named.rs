@@ -140,6 +140,10 @@ impl<'a> There<'a> {
         if word.ends_with(".proptest-regressions") || word.starts_with('.') {
             return true;
         }
+        // `X` stands for any name.
+        if word.split('/').any(|part| part == "X") {
+            return true;
+        }
         if ELSEWHERE.iter().any(|start| word.starts_with(start)) {
             return true;
         }
@@ -242,6 +246,7 @@ mod tests {
         for good in [
             "kho/key.rs",
             "kho/tree/",
+            "kho/X",
             "kho/*.rs",
             "key.rs",
             "/kho/x",

@@ -38,8 +38,8 @@ pub fn play(session: &RetrievedSession) -> Result<()> {
     let over = AtomicBool::new(false);
     let (mut tries, mut kills, mut others) = (0, 0, Vec::new());
     std::thread::scope(|scope| {
-        scope.spawn(|| again(&over, "/proc/sys/vm/drop_caches"));
-        scope.spawn(|| again(&over, "/sys/kernel/debug/split_huge_pages"));
+        scope.spawn(|| again(&over, "/proc/sys/vm/drop_caches", "5"));
+        scope.spawn(|| again(&over, "/sys/kernel/debug/split_huge_pages", "1"));
         let begun = Instant::now();
         while begun.elapsed() < TRIES {
             match family::killed(session, [SMALL, HUGE], Duration::from_millis(kills % 20)) {
@@ -73,8 +73,8 @@ pub fn play(session: &RetrievedSession) -> Result<()> {
     Ok(())
 }
 
-fn again(over: &AtomicBool, path: &str) {
+fn again(over: &AtomicBool, path: &str, what: &str) {
     while !over.load(Ordering::Relaxed) {
-        let _ = fs::write(path, "1");
+        let _ = fs::write(path, what);
     }
 }
