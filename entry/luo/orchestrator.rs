@@ -16,7 +16,7 @@ pub(super) static ENABLED: AtomicBool = AtomicBool::new(false);
 pub(super) static LUO: SetOnce<Luo> = SetOnce::new();
 
 /// The orchestrator; `EOPNOTSUPP` when it is off.
-pub(super) fn luo() -> Result<&'static Luo> {
+pub(in crate::entry) fn luo() -> Result<&'static Luo> {
     let on = ENABLED.load(Ordering::Relaxed);
     LUO.as_ref().filter(|_| on).ok_or(EOPNOTSUPP)
 }
