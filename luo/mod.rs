@@ -305,6 +305,7 @@ impl Luo {
         };
         if let Err(err) = outgoing::settle(&self.outgoing, &self.drivers, &choice) {
             let image = &*looked_at;
+            image.say_why_not();
             log::pr_err!(
                 "luo: image {image} is not loaded, as it would not read what is preserved\n"
             );

@@ -206,6 +206,13 @@ impl Image {
         }
     }
 
+    /// Says in the log why nothing can be handed over to it, if that is so.
+    pub(crate) fn say_why_not(&self) {
+        if let Reads::Nothing(why) = &self.reads {
+            log::pr_err!("luo: nothing can be handed over to image {self}: {why}\n");
+        }
+    }
+
     /// Says in the log what it reads.
     pub(crate) fn say(&self) {
         match &self.reads {

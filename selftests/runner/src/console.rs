@@ -1,6 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The kernels' console: its lines by generation, and which of them mean trouble.
 
+/// How lines begin in which a kernel repeats its command line.
+const REPEATS: [&str; 3] = [
+    "Command line: ",
+    "Kernel command line: ",
+    "Unknown kernel command line parameters",
+];
+
 /// Console lines, one list a kernel that booted.
 #[derive(Default)]
 pub struct Console {
@@ -45,7 +52,7 @@ impl Console {
         self.generation(generation)
             .iter()
             .map(|line| message(line))
-            .filter(|line| !line.to_ascii_lowercase().contains("command line"))
+            .filter(|line| !REPEATS.iter().any(|start| line.starts_with(start)))
             .find(|line| line.contains(text))
     }
 
