@@ -258,9 +258,11 @@ fn after() -> Result<()> {
         let luod = Luod::start(Some(&store))?;
         let (mut service, mut again) = root()?;
         let session = claim(&mut service, name)?;
-        let stored = format!("in/luod/0/{name}");
+        // Between the two is the boot that it is of.
+        let end = format!("/luod/0/{name}");
+        let is_stored = |name: &String| name.starts_with("in/") && name.ends_with(&end);
         let until = Instant::now() + SOON;
-        while !store.names().contains(&stored) {
+        while !store.names().iter().any(is_stored) {
             if Instant::now() > until {
                 bail!("the session is not stored but {:?}", store.names());
             }
