@@ -8,6 +8,7 @@
 #include "liveupdate.h"
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -31,7 +32,8 @@ static int arrived(struct luo *luo, const char *id)
 int main(int argc, char **argv)
 {
 	const char *path = argc > 2 ? argv[2] : LUO_SOCKET;
-	int memory, session = -1, event;
+	int memory, session = -1;
+	struct luo_message message;
 	struct luo luo;
 	long count = 0;
 
@@ -62,22 +64,28 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	printf("serving\n");
-	while ((event = luo_next(&luo, &session)) > 0) {
-		static int held = -1;
-
-		if (held >= 0)
-			close(held);
-		held = session;
-		if (event == LUO_ABORT) {
-			printf("goes on\n");
-			continue;
-		}
+	while (luo_wait(&luo, &message, -1) > 0) {
 		struct liveupdate_session_preserve_fd preserve = { .size = sizeof(preserve), .fd = memory, .token = TOKEN };
 
-		if (ioctl(held, LIVEUPDATE_SESSION_PRESERVE_FD, &preserve) || luo_ready(&luo, argv[1]))
+		if (message.event != LUO_START && message.event != LUO_ABORT)
+			continue;
+		if (session >= 0)
+			close(session);
+		session = message.session;
+		if (message.event == LUO_ABORT) {
+			printf("goes on\n");
+		} else if (ioctl(session, LIVEUPDATE_SESSION_PRESERVE_FD, &preserve)) {
 			perror("counter: preserve");
-		else
+			luo_decline(&luo, argv[1], strerror(errno));
+			close(session);
+			session = -1;
+		} else if (luo_ready(&luo, argv[1])) {
+			perror("counter: ready");
+			close(session);
+			session = -1;
+		} else {
 			printf("preserved\n");
+		}
 	}
 	perror("counter: luod");
 	return 1;

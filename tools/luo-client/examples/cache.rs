@@ -110,11 +110,16 @@ fn serve(
     loop {
         match luod.event_within(Duration::from_millis(50)) {
             Ok(Event::Start { id, session, .. }) => {
-                session.preserve(&cache.memory, ENTRIES)?;
+                if let Err(error) = session.preserve(&cache.memory, ENTRIES) {
+                    luod.decline(&id, &error.to_string())?;
+                    continue;
+                }
                 luod.ready(&id, session)?;
                 println!("preserved");
             }
             Ok(Event::Abort { .. }) => println!("goes on"),
+            // It has not subscribed for others.
+            Ok(_) => {}
             // Its daily work, which goes on while it is preserved.
             Err(Failure::Timeout) => drop(cache.get(0)?),
             Err(error) => return Err(error.into()),

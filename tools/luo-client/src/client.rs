@@ -3,11 +3,13 @@
 
 use crate::id::Id;
 use crate::line::Lines;
-use crate::message::{decode, encode, Answer, Code, Problem, Request, Wish, MAX_ANSWER};
+use crate::message::{decode, encode, Answer, Code, Files, Problem, Request, Wish, MAX_ANSWER};
 use crate::wire::{receive, send};
 use liveupdate_uapi::{FinishFailed, RetrievedSession, Session};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
+use rustix::net::sockopt::{set_socket_timeout, Timeout};
+use rustix::net::{connect, socket_with, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
@@ -16,10 +18,41 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A connection to luod.
+/// How long an answer of luod is waited for, if [`Client::set_patience`] says nothing else.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A connection to luod. Signals end no call, and no call waits for ever, except those for the next event.
+///
+/// An event loop waits until the socket ([`AsFd`]) can be read. But what came while a call waited for its answer has been read
+/// already, and the socket does not tell: before each wait, take events while [`Client::pending`] says so, and after it, with
+/// [`Client::event_within`] and no time, until there is none:
+///
+/// ```no_run
+/// # use luo_client::{Client, Event, Failure};
+/// # use rustix::event::{poll, PollFd, PollFlags};
+/// # use std::time::Duration;
+/// # fn one(client: &mut Client, event: Event) {}
+/// # fn turn(client: &mut Client) -> Result<(), Box<dyn std::error::Error>> {
+/// if !client.pending() {
+///     // With whatever else the program waits for.
+///     poll(&mut [PollFd::new(client, PollFlags::IN)], None)?;
+/// }
+/// loop {
+///     match client.event_within(Duration::ZERO) {
+///         Ok(event) => one(client, event),
+///         Err(Failure::Timeout) => break,
+///         Err(error) => return Err(error.into()),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Client {
     socket: UnixStream,
+    patience: Duration,
+    /// An answer is overdue: it would be taken for that to another request.
+    overdue: bool,
     lines: Lines,
     /// Descriptors come with the first byte of their line, so they are in the order of the lines that have one.
     fds: VecDeque<OwnedFd>,
@@ -29,8 +62,18 @@ pub struct Client {
     held: BTreeMap<Id, Session>,
 }
 
+/// What is known of an id that has just been subscribed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Something has arrived for it that can be claimed.
+    pub claimable: bool,
+    /// What an earlier process preserved under this id goes to the next kernel.
+    pub preserved: bool,
+}
+
 /// What luod wants of a service.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// Preserve in this session, then say [`Client::ready`].
     Start {
@@ -39,6 +82,22 @@ pub enum Event {
         /// An empty session.
         session: Session,
         /// After this, the update goes on without this client.
+        deadline: Duration,
+    },
+    /// All are prepared: stand still, preserve the last state in [`Client::session`], and say [`Client::stopped`]. Only for
+    /// who has subscribed with [`Wish::stops`].
+    Stop {
+        /// Which id.
+        id: Id,
+        /// After this, the update goes on without this client.
+        deadline: Duration,
+    },
+    /// Could this id be preserved now? Answer with [`Client::can`], and go on. Only for who has subscribed with
+    /// [`Wish::checks`].
+    Check {
+        /// Which id.
+        id: Id,
+        /// After this, nobody waits for the answer.
         deadline: Duration,
     },
     /// The update is called off; the session is closed.
@@ -93,14 +152,43 @@ impl Client {
     ///
     /// luod does not run, or this user may not talk to it.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, Failure> {
-        let socket = UnixStream::connect(path).map_err(Failure::Connection)?;
+        let kind = SocketType::STREAM;
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+        // This bounds connect() as well.
+        set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
+        let address = SocketAddrUnix::new(path.as_ref())?;
+        match retry_on_intr(|| connect(&socket, &address)) {
+            Ok(()) => {}
+            Err(Errno::AGAIN) => return Err(Failure::Timeout),
+            Err(errno) => return Err(errno.into()),
+        }
         Ok(Self {
-            socket,
+            socket: socket.into(),
+            patience: PATIENCE,
+            overdue: false,
             lines: Lines::new(MAX_ANSWER),
             fds: VecDeque::new(),
             events: VecDeque::new(),
             held: BTreeMap::new(),
         })
+    }
+
+    /// How long an answer is waited for; thirty seconds to begin with. After [`Failure::Timeout`] the connection is of no use any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// The time is zero.
+    pub fn set_patience(&mut self, patience: Duration) -> Result<(), Failure> {
+        set_socket_timeout(&self.socket, Timeout::Send, Some(patience))?;
+        self.patience = patience;
+        Ok(())
+    }
+
+    /// Whether something has been read from the socket already that [`Self::next_event`] gives, or will look at.
+    pub fn pending(&self) -> bool {
+        !self.events.is_empty() || self.lines.has_line()
     }
 
     /// Takes part in updates under this id. Says whether something has arrived that can be claimed.
@@ -109,14 +197,44 @@ impl Client {
     ///
     /// Another connection has the id, or the user may not.
     pub fn subscribe(&mut self, id: &Id) -> Result<bool, Failure> {
-        self.say(&Request::Subscribe {
-            id: id.clone(),
-            wish: Wish::default(),
-        })?;
+        let subscribed = self.subscribe_with(id, Wish::default())?;
+        Ok(subscribed.claimable)
+    }
+
+    /// As [`Self::subscribe`], with more said.
+    ///
+    /// # Errors
+    ///
+    /// Another connection has the id, or the user may not.
+    pub fn subscribe_with(&mut self, id: &Id, wish: Wish) -> Result<Subscribed, Failure> {
+        let id = id.clone();
+        self.say(&Request::Subscribe { id, wish })?;
         match self.answer()? {
-            (Answer::Subscribed { claimable, .. }, _) => Ok(claimable),
+            (
+                Answer::Subscribed {
+                    claimable,
+                    preserved,
+                    ..
+                },
+                _,
+            ) => Ok(Subscribed {
+                claimable,
+                preserved,
+            }),
             (other, _) => Err(nonsense(&other)),
         }
+    }
+
+    /// Takes part no longer, nor with what was ready; the session of this id is closed.
+    ///
+    /// # Errors
+    ///
+    /// All is frozen: it is too late.
+    pub fn unsubscribe(&mut self, id: &Id) -> Result<(), Failure> {
+        self.say(&Request::Unsubscribe { id: id.clone() })?;
+        self.expect_ok()?;
+        self.held.remove(id);
+        Ok(())
     }
 
     /// All that shall live on is in the session. It is kept open here until the kexec or until the update is called off.
@@ -134,17 +252,60 @@ impl Client {
         done
     }
 
-    /// This update has to go on without this id. The caller drops the session.
+    /// The session of an id that is ready: for its last state, after [`Event::Stop`].
+    pub fn session(&self, id: &Id) -> Option<&Session> {
+        self.held.get(id)
+    }
+
+    /// It stands still, and its last state is in the session.
     ///
     /// # Errors
     ///
-    /// There is no update.
+    /// The time is over, and the session given up.
+    pub fn stopped(&mut self, id: &Id) -> Result<(), Failure> {
+        let done = self.say(&Request::Stopped { id: id.clone() });
+        let done = done.and_then(|()| self.expect_ok());
+        if done.is_err() {
+            self.held.remove(id);
+        }
+        done
+    }
+
+    /// The answer to [`Event::Check`]: whether it could be preserved, or why not; as what; and for how long it would stand still.
+    ///
+    /// # Errors
+    ///
+    /// luod is gone.
+    pub fn can(
+        &mut self,
+        id: &Id,
+        able: Result<(), &str>,
+        files: Vec<Files>,
+        stop: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let stop_ms = stop.map(|stop| u64::try_from(stop.as_millis()).unwrap_or(u64::MAX));
+        self.say(&Request::Can {
+            id: id.clone(),
+            able: able.is_ok(),
+            reason: able.err().unwrap_or_default().to_owned(),
+            files,
+            stop_ms,
+        })
+    }
+
+    /// This update has to go on without this id. The caller drops the session, if it has not given it to [`Self::ready`].
+    ///
+    /// # Errors
+    ///
+    /// There is no update, or it is too late.
     pub fn decline(&mut self, id: &Id, reason: &str) -> Result<(), Failure> {
         self.say(&Request::Abort {
             id: Some(id.clone()),
             reason: reason.to_owned(),
         })?;
-        self.expect_ok()
+        self.expect_ok()?;
+        self.held.remove(id);
+        Ok(())
     }
 
     /// The session that has arrived for this id, if there is one.
@@ -153,10 +314,21 @@ impl Client {
     ///
     /// There is one, and it cannot be had.
     pub fn claim(&mut self, id: &Id) -> Result<Option<RetrievedSession>, Failure> {
-        self.say(&Request::Claim {
-            id: id.clone(),
-            unverified: false,
-        })?;
+        self.claim_as(id, false)
+    }
+
+    /// The session that has arrived, also if nobody knows whether all is in: only for who can tell by what is in it.
+    ///
+    /// # Errors
+    ///
+    /// There is one, and it cannot be had.
+    pub fn claim_unverified(&mut self, id: &Id) -> Result<Option<RetrievedSession>, Failure> {
+        self.claim_as(id, true)
+    }
+
+    fn claim_as(&mut self, id: &Id, unverified: bool) -> Result<Option<RetrievedSession>, Failure> {
+        let id = id.clone();
+        self.say(&Request::Claim { id, unverified })?;
         match self.answer() {
             Ok((Answer::Claimed { .. }, Some(fd))) => Ok(Some(fd.into())),
             Ok((other, _)) => Err(nonsense(&other)),
@@ -200,6 +372,16 @@ impl Client {
             None => self.read_with_fd(until)?,
         };
         match next {
+            (Answer::Stop { id, deadline_ms }, _) => Ok(Event::Stop {
+                id,
+                deadline: Duration::from_millis(deadline_ms),
+            }),
+            (Answer::Check { id, deadline_ms }, _) => Ok(Event::Check {
+                id,
+                deadline: Duration::from_millis(deadline_ms),
+            }),
+            // What is wrong with an answer to a check is no answer to anything else.
+            (Answer::Error { error, .. }, _) => Err(Failure::Refused(error)),
             (Answer::StartPreservation { id, deadline_ms }, Some(session)) => Ok(Event::Start {
                 id,
                 session: session.into(),
@@ -222,10 +404,22 @@ impl Client {
     ///
     /// luod is gone.
     pub fn say(&mut self, request: &Request) -> Result<(), Failure> {
+        if self.overdue {
+            let text = "an answer of luod is overdue: connect again";
+            let error = io::Error::new(io::ErrorKind::TimedOut, text);
+            return Err(Failure::Connection(error));
+        }
         let line = encode(request);
         let mut rest = line.as_slice();
         while !rest.is_empty() {
-            let sent = send(&self.socket, rest, None)?;
+            let sent = match send(&self.socket, rest, None) {
+                Err(Errno::AGAIN) => {
+                    // Half a line may be said.
+                    self.overdue = true;
+                    return Err(Failure::Timeout);
+                }
+                sent => sent?,
+            };
             rest = rest.get(sent..).unwrap_or_default();
         }
         Ok(())
@@ -276,27 +470,37 @@ impl Client {
         let Some(until) = until else {
             return Ok(());
         };
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).unwrap_or(Timespec {
-            tv_sec: i64::MAX,
-            tv_nsec: 0,
-        });
-        let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut polled, Some(&left)) {
-            Ok(0) => Err(Failure::Timeout),
-            // A signal: the caller may want to know, so it is not waited on.
-            Err(Errno::INTR) => Err(Failure::Timeout),
-            Ok(_) => Ok(()),
-            Err(errno) => Err(errno.into()),
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).unwrap_or(Timespec {
+                tv_sec: i64::MAX,
+                tv_nsec: 0,
+            });
+            let mut polled = [PollFd::new(&self.socket, PollFlags::IN)];
+            match poll(&mut polled, Some(&left)) {
+                Ok(0) => return Err(Failure::Timeout),
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
         }
     }
 
     /// What luod answers to a request, with the descriptor that came along; what it wants meanwhile is kept for later.
     fn answer(&mut self) -> Result<(Answer, Option<OwnedFd>), Failure> {
+        let until = Instant::now().checked_add(self.patience);
         loop {
-            match self.read_with_fd(None)? {
+            let read = self.read_with_fd(until);
+            self.overdue |= matches!(read, Err(Failure::Timeout));
+            match read? {
                 (Answer::Error { error, .. }, _) => return Err(Failure::Refused(error)),
-                event @ (Answer::StartPreservation { .. } | Answer::Abort { .. }, _) => {
+                event @ (
+                    Answer::StartPreservation { .. }
+                    | Answer::Abort { .. }
+                    | Answer::Stop { .. }
+                    | Answer::Check { .. },
+                    _,
+                ) => {
                     self.events.push_back(event);
                 }
                 answer => return Ok(answer),

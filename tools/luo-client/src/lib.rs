@@ -23,6 +23,7 @@
 //!             luod.ready(&id, session)?;
 //!         }
 //!         Event::Abort { .. } => { /* The session is given up; go on as before. */ }
+//!         _ => { /* Only for who subscribes with more: see [`Wish`]. */ }
 //!     }
 //! }
 //! # }
@@ -39,7 +40,7 @@ mod message;
 mod text;
 mod wire;
 
-pub use client::{Client, Event, Failure};
+pub use client::{Client, Event, Failure, Subscribed};
 pub use id::{BadId, Id};
 pub use line::{Lines, TooLong};
 pub use message::{

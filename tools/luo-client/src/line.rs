@@ -57,6 +57,12 @@ impl Lines {
         Ok(Some(line))
     }
 
+    /// Whether [`Self::next_line`] has something to give, or to say.
+    pub fn has_line(&self) -> bool {
+        let fresh = self.waiting.get(self.searched..).unwrap_or_default();
+        fresh.contains(&b'\n') || self.waiting.len() > self.most
+    }
+
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -92,7 +98,11 @@ mod tests {
             let mut out = Vec::new();
             for piece in text.chunks(cut) {
                 lines.push(piece);
-                while let Ok(Some(line)) = lines.next_line() {
+                loop {
+                    let promised = lines.has_line();
+                    let line = lines.next_line();
+                    prop_assert_eq!(promised, !matches!(line, Ok(None)));
+                    let Ok(Some(line)) = line else { break };
                     out.push(line);
                 }
             }

@@ -9,7 +9,7 @@ pub fn plain(text: &str, most: usize) -> String {
     for character in text.chars() {
         let before = out.len();
         match character {
-            '"' | '\'' => out.push(character),
+            '"' | '\'' | '\\' => out.push(character),
             _ => out.extend(character.escape_debug()),
         }
         count += out.get(before..).map_or(0, |piece| piece.chars().count());
@@ -34,10 +34,10 @@ mod tests {
             "it's \"full\", 5 €, ü, 漢"
         );
         assert_eq!(plain("x\n<0>luod: root", 99), "x\\n<0>luod: root");
-        assert_eq!(
-            plain("a\r\u{1b}[2J\u{7}\0b\\", 99),
-            "a\\r\\u{1b}[2J\\u{7}\\0b\\\\"
-        );
+        let shown = plain("a\r\u{1b}[2J\u{7}\0b\\", 99);
+        assert_eq!(shown, "a\\r\\u{1b}[2J\\u{7}\\0b\\");
+        // Once more changes nothing.
+        assert_eq!(plain(&shown, 99), shown);
         for hidden in [
             '\u{202e}',
             '\u{2066}',

@@ -62,6 +62,9 @@ impl Drop for Session {
     }
 }
 
+/// A record, its name in the store, and its session.
+type Unnoted = (Vec<u8>, String, Rc<Session>);
+
 /// luod's view of the kernel, and of the service manager.
 #[derive(Clone, Default)]
 struct Fake {
@@ -69,7 +72,7 @@ struct Fake {
     store: Rc<RefCell<BTreeMap<String, Rc<Session>>>>,
     note: Rc<RefCell<Option<Vec<u8>>>>,
     /// The record that could not be noted down, and its name in the store.
-    unnoted: Rc<RefCell<Option<(Vec<u8>, String, Rc<Session>)>>>,
+    unnoted: Rc<RefCell<Option<Unnoted>>>,
     /// Nothing can be written.
     full: Rc<RefCell<bool>>,
     /// The service manager has a store.

@@ -118,7 +118,9 @@ impl Play {
     /// What one hears on what it says, in the words of the table.
     fn ask(&mut self, conn: Conn, line: &str) -> &'static str {
         self.said.clear();
+        let before = self.machine.phase();
         self.say(conn, line);
+        let went_on = self.machine.phase() != before;
         let event = |answer: &Answer| {
             matches!(
                 answer,
@@ -127,6 +129,7 @@ impl Play {
         };
         let mut answers = self.said.iter().filter(|(to, _)| *to == conn);
         match answers.find(|(_, answer)| !event(answer)) {
+            None if went_on => "yes",
             None => "none",
             Some((_, Answer::Error { error, .. })) => match error.code {
                 Code::WrongState => "state",
