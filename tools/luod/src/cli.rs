@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Only check the configuration; the exit code is 0 if it is good
     #[arg(long)]
     pub check: bool,
+    /// Print the configuration as it is used, with what is not set in the file, as a file
+    #[arg(long, conflicts_with = "check")]
+    pub print_config: bool,
 }
 
 const AFTER: &str = "\
@@ -29,6 +32,13 @@ Files:
   /run/luod/liveupdate.sock: where clients connect
   /run/luod/record: what has arrived and is not finished
 
+Settings, with their defaults:
+  luod --print-config --config /dev/null
+
+Signals:
+  SIGHUP: read the configuration again; socket and group stay as they are
+  SIGTERM, SIGINT: end; an update that is under way is called off, unless it is frozen and somebody else does the kexec
+
 luod runs as root, as /dev/liveupdate is root's. It logs to standard error. With a service manager that \
-has a store of descriptors (systemd: FileDescriptorStoreMax=), a restart in the middle of an update loses nothing; without one, \
-the update is called off.";
+has a store of descriptors (systemd: FileDescriptorStoreMax=), what has arrived outlives a luod that is killed; \
+an update that is under way has to be begun again.";

@@ -3,12 +3,12 @@
 
 use crate::machine::{MayRequire, Rules, Unclaimed};
 use anyhow::{ensure, Context, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// All that can be set, in TOML. What is not there has the value of [`Config::default`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where clients connect.
@@ -66,12 +66,12 @@ impl Config {
     /// Where it is looked for.
     pub const PATH: &'static str = "/etc/luod.toml";
 
-    /// Reads a file. The usual one need not exist.
+    /// Reads a file. The usual one need not exist. A socket that is given on the command line is checked as one in the file.
     ///
     /// # Errors
     ///
     /// It cannot be read, or says what makes no sense.
-    pub fn read(path: Option<&Path>) -> Result<Self> {
+    pub fn read(path: Option<&Path>, socket: Option<&Path>) -> Result<Self> {
         let text = match path {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("cannot read {}", path.display()))?,
@@ -81,12 +81,33 @@ impl Config {
             },
         };
         let name = path.map_or(Self::PATH.into(), Path::to_string_lossy);
-        Self::parse(&text)
-            .with_context(|| format!("{name} is wrong; man luod names what can be set"))
+        let mut config = Self::parse(&text).with_context(|| {
+            format!("{name} is wrong; luod --print-config names what can be set")
+        })?;
+        if let Some(socket) = socket {
+            socket.clone_into(&mut config.socket);
+            config.check().context("--socket is wrong")?;
+        }
+        Ok(config)
+    }
+
+    /// As a file that says all.
+    ///
+    /// # Errors
+    ///
+    /// A path is no text.
+    pub fn to_text(&self) -> Result<String> {
+        Ok(toml::to_string(self)?)
     }
 
     fn parse(text: &str) -> Result<Self> {
         let config: Self = toml::from_str(text)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let config = self;
         let range = |name: &str, value: u64, least: u64, most: u64| {
             ensure!(
                 (least..=most).contains(&value),
@@ -119,7 +140,7 @@ impl Config {
             config.socket.display()
         );
         ensure!(!config.group.is_empty(), "group is empty");
-        Ok(config)
+        Ok(())
     }
 
     /// What the machine goes by.
@@ -155,6 +176,30 @@ mod tests {
         let all = shipped.replace("# ", "").replace("#", "# ");
         let said = all.lines().filter(|line| line.contains(" = ")).count();
         assert!(said >= 14, "{said} settings are named");
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let config = Config {
+            strict: true,
+            unclaimed: Unclaimed::Finish,
+            ..Config::default()
+        };
+        let text = config.to_text().expect("text");
+        assert_eq!(Config::parse(&text).expect("ours"), config);
+        let said = text.lines().filter(|line| line.contains(" = ")).count();
+        assert_eq!(said, 14, "{text}");
+    }
+
+    #[test]
+    fn a_socket_on_the_command_line_is_checked_too() {
+        let null = Some(Path::new("/dev/null"));
+        let read = |socket: &str| Config::read(null, Some(Path::new(socket)));
+        for bad in ["x.sock", "./x", "", &format!("/{}", "x".repeat(103))] {
+            let error = read(bad).expect_err("wrong");
+            assert!(format!("{error:#}").contains("absolute path"), "{error:#}");
+        }
+        assert_eq!(read("/run/x").expect("good").socket, Path::new("/run/x"));
     }
 
     #[test]

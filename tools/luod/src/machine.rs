@@ -266,6 +266,11 @@ impl<S: Clone> Machine<S> {
         }
     }
 
+    /// Goes by other rules from now on. What has begun keeps the times it was given.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     /// Takes over what the service manager kept for a luod that is gone. To be called before anything else.
     pub fn restore(&mut self, inherited: Vec<Inherited<S>>) {
         self.wake_at(self.now);

@@ -3,23 +3,23 @@
 
 use anyhow::{bail, Context, Result};
 use clap::Parser;
+use luo_client::plain;
 use luod::cli::Arguments;
 use luod::config::Config;
 use luod::kernel::{this_boot, Kernel};
 use luod::peer::group_number;
 use luod::server::Server;
 use luod::store;
-use rustix::fs::{chown, Gid, Mode};
+use rustix::fs::{chownat, AtFlags, Gid, Mode, CWD};
 use rustix::process::{getrlimit, setrlimit, umask, Resource, Rlimit};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::fmt;
 use std::io::IsTerminal;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use tracing::{warn, Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -27,28 +27,41 @@ use tracing_subscriber::registry::LookupSpan;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let (check, print_config) = (arguments.check, arguments.print_config);
     // Before anything else is opened.
     let stored = store::inherited();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .event_format(Lines)
         .init();
-    let config = Config::read(arguments.config.as_deref()).map(|mut config| {
-        config.socket = arguments.socket.unwrap_or(config.socket);
-        config
-    });
-    let config = match config {
+    let read = move || {
+        let (file, socket) = (arguments.config.as_deref(), arguments.socket.as_deref());
+        Config::read(file, socket)
+    };
+    let config = match read() {
         Ok(config) => config,
         Err(error) => {
             eprintln!("luod: {error:#}");
             return ExitCode::from(2);
         }
     };
-    if arguments.check {
+    if check {
         println!("the configuration is good");
         return ExitCode::SUCCESS;
     }
-    match serve(config, stored) {
+    if print_config {
+        return match config.to_text() {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("luod: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    match serve(config, read, stored) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("luod: {error:#}");
@@ -57,19 +70,31 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(mut config: Config, stored: Vec<(String, std::os::fd::OwnedFd)>) -> Result<()> {
+fn serve(
+    mut config: Config,
+    read: impl Fn() -> Result<Config> + 'static,
+    stored: Vec<(String, std::os::fd::OwnedFd)>,
+) -> Result<()> {
     let (stop, told) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT] {
         signal_hook::low_level::pipe::register(signal, told.try_clone()?)?;
     }
+    let (reload, told) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGHUP, told)?;
     make_room(&mut config);
     let listener = listen(&config)?;
     let folder = config.socket.parent().unwrap_or(Path::new("/"));
     let boot = this_boot();
     let kernel = Kernel::new(folder, boot.clone());
-    let stored = stored.into_iter().map(|(name, fd)| (name, Rc::new(fd)));
+    let stored = stored.into_iter();
+    let stored = stored.map(|(name, fd)| (name, kernel.hold(fd)));
     let stored = stored.collect();
     let mut server = Server::new(kernel, config.clone(), boot, listener, stop, stored)?;
+    server.reload_on(reload, move || {
+        let mut config = read()?;
+        make_room(&mut config);
+        Ok(config)
+    })?;
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     server.run()?;
     let _ = std::fs::remove_file(&config.socket);
@@ -127,12 +152,17 @@ fn listen(config: &Config) -> Result<UnixListener> {
     umask(before);
     let listener = listener?;
     if let Some(group) = group_number(&config.group) {
-        chown(&fresh, None, Some(Gid::from_raw(group)))
+        // Whatever has come into its place meanwhile, it is not followed.
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        chownat(CWD, &fresh, None, Some(Gid::from_raw(group)), flags)
             .with_context(|| format!("cannot give {name} to the group {}", config.group))?;
     }
     std::fs::rename(&fresh, path).with_context(|| format!("cannot listen on {name}"))?;
     Ok(listener)
 }
+
+/// Characters of an event; more is no use to anybody.
+const MAX_LINE: usize = 1_000;
 
 /// One line an event: with a priority that journald understands, or for a person.
 struct Lines;
@@ -159,9 +189,10 @@ where
             };
             write!(writer, "<{priority}>")?;
         }
-        context
-            .field_format()
-            .format_fields(writer.by_ref(), event)?;
-        writeln!(writer)
+        // Whoever is quoted: an event is one line, and nothing in it is more than text.
+        let mut text = String::new();
+        let fields = context.field_format();
+        fields.format_fields(Writer::new(&mut text), event)?;
+        writeln!(writer, "{}", plain(&text, MAX_LINE))
     }
 }

@@ -8,6 +8,7 @@ use crate::inherit::inherit;
 use crate::kept::Boot;
 use crate::loglimit::{LogLimit, Rate};
 use crate::machine::{Conn, Level, Machine, Op, Output, Peer};
+use crate::manager::Manager;
 use crate::peer::{group_number, peer};
 use crate::perform::{may_pass, perform};
 use luo_client::{decode, encode, send, Answer, Code, Problem, Request};
@@ -24,7 +25,8 @@ use tracing::{info, warn};
 /// Whose event it is; connections have the numbers after these.
 const LISTENER: u64 = 0;
 const STOP: u64 = 1;
-const FIRST: u64 = 2;
+const RELOAD: u64 = 2;
+const FIRST: u64 = 3;
 /// Events taken at a time, connections accepted and operations done before others get their turn.
 const TURN: usize = 64;
 /// How long to wait before a device that is busy is tried again, and before more connections are accepted when no descriptor is left.
@@ -63,7 +65,12 @@ pub struct Server<D: Device> {
     epoch: Instant,
     bad_ends: LogLimit,
     deeds: LogLimit,
+    reload: Option<Reload>,
+    manager: Manager,
 }
+
+/// What says that the configuration is to be read again, and how that is done.
+type Reload = (UnixStream, Box<dyn Fn() -> anyhow::Result<Config>>);
 
 impl<D: Device> Server<D>
 where
@@ -112,7 +119,49 @@ where
             epoch: Instant::now(),
             bad_ends: LogLimit::new(BAD_ENDS),
             deeds: LogLimit::new(DEEDS),
+            reload: None,
+            manager: Manager::new(Instant::now()),
         })
+    }
+
+    /// Reads the configuration again whenever something can be read from `told`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be watched.
+    pub fn reload_on(
+        &mut self,
+        told: UnixStream,
+        read: impl Fn() -> anyhow::Result<Config> + 'static,
+    ) -> io::Result<()> {
+        told.set_nonblocking(true)?;
+        let data = epoll::EventData::new_u64(RELOAD);
+        epoll::add(&self.epoll, &told, data, epoll::EventFlags::IN)?;
+        self.reload = Some((told, Box::new(read)));
+        Ok(())
+    }
+
+    fn reload(&mut self) {
+        let Some((told, read)) = &mut self.reload else {
+            return;
+        };
+        let mut bytes = [0; 64];
+        while matches!(io::Read::read(told, &mut bytes), Ok(1..)) {}
+        self.manager.reloading();
+        match read() {
+            Ok(mut config) => {
+                if (&config.socket, &config.group) != (&self.config.socket, &self.config.group) {
+                    warn!("another socket or group is used when luod is started anew");
+                    config.socket.clone_from(&self.config.socket);
+                    config.group.clone_from(&self.config.group);
+                }
+                self.machine.set_rules(config.rules());
+                self.config = config;
+                info!("the configuration is read");
+            }
+            Err(error) => warn!("the configuration stays as it was: {error:#}"),
+        }
+        self.manager.ready();
     }
 
     /// Runs until it is told to stop. What is preserved is then undone, unless somebody else is about to do the kexec.
@@ -138,6 +187,7 @@ where
                         self.finish();
                         return Ok(());
                     }
+                    RELOAD => self.reload(),
                     token => self.serve(token, event.flags),
                 }
                 self.settle();
@@ -148,6 +198,8 @@ where
             }
             self.use_device();
             self.settle();
+            let phase = self.machine.phase();
+            self.manager.turn(Instant::now(), phase);
         }
     }
 
@@ -168,7 +220,10 @@ where
         // The clock of the machine has whole milliseconds: a little late is better than again and again too early.
         let tick = tick.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         let tick = tick.map(|wait| wait + Duration::from_millis(1));
-        let least = [device, accept, tick].into_iter().flatten().min();
+        let manager = self.manager.next();
+        let manager = manager.map(|at| at.saturating_duration_since(Instant::now()));
+        let least = [device, accept, tick, manager];
+        let least = least.into_iter().flatten().min();
         least.and_then(|wait| Timespec::try_from(wait).ok())
     }
 
@@ -378,6 +433,7 @@ where
 
     /// The end. What goes to the next kernel stays in the store when somebody else does the kexec; else all is undone.
     fn finish(&mut self) {
+        self.manager.stopping();
         if self.machine.held() {
             info!("stopping; what is frozen stays with the service manager");
             return;
