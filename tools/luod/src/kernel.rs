@@ -5,7 +5,6 @@ use crate::catalogue::MAX_BYTES;
 use crate::device::{Device, DeviceError, RECORD};
 use crate::kept::{Boot, Kept};
 use crate::note::{read_note, write_note};
-use crate::outgo::{Closer, Held};
 use crate::store;
 use liveupdate_uapi::raw;
 use liveupdate_uapi::{CreateSessionError, Device as LiveUpdate, OpenError, RetrieveSessionError};
@@ -14,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use tracing::warn;
 
 /// The token of the record in it.
@@ -29,7 +29,6 @@ pub struct Kernel {
     boot: Boot,
     /// The previous kernel's record, while it stands nowhere else.
     unnoted: Option<Unnoted>,
-    closer: Closer,
 }
 
 #[derive(Debug)]
@@ -37,7 +36,7 @@ struct Unnoted {
     record: Vec<u8>,
     /// Its name in the service manager's store.
     name: String,
-    session: Held,
+    session: Rc<OwnedFd>,
 }
 
 /// Which boot this is.
@@ -52,17 +51,11 @@ impl Kernel {
             note: folder.join("record"),
             boot,
             unnoted: None,
-            closer: Closer::new(),
         }
     }
 
-    /// Takes a session that the service manager has kept.
-    pub fn hold(&self, fd: OwnedFd) -> Held {
-        self.closer.hold(fd)
-    }
-
     /// Reads a record, and notes it down. Its session is finished when that is done, and not before.
-    fn take_record(&mut self, name: String, session: Held) -> Result<Vec<u8>, DeviceError> {
+    fn take_record(&mut self, name: String, session: Rc<OwnedFd>) -> Result<Vec<u8>, DeviceError> {
         let fd = raw::retrieve_fd(&session, TOKEN).map_err(std::io::Error::from);
         let record = fd.and_then(content);
         let read = record.as_ref().ok().cloned();
@@ -164,23 +157,23 @@ fn content(fd: OwnedFd) -> std::io::Result<Vec<u8>> {
 }
 
 impl Device for Kernel {
-    type Session = Held;
+    type Session = Rc<OwnedFd>;
 
     fn create(&mut self, name: &str) -> Result<Self::Session, DeviceError> {
         let session = LiveUpdate::open()?.create_session(name)?;
-        Ok(self.closer.hold(session.into()))
+        Ok(Rc::new(session.into()))
     }
 
     fn retrieve(&mut self, name: &str) -> Result<Self::Session, DeviceError> {
         let session = LiveUpdate::open()?.retrieve_session(name)?;
-        Ok(self.closer.hold(session.into()))
+        Ok(Rc::new(session.into()))
     }
 
     fn preserve_record(&mut self, record: &[u8]) -> Result<Self::Session, DeviceError> {
         let memfd = sealed(record).map_err(other)?;
         let session = LiveUpdate::open()?.create_session(RECORD)?;
         session.preserve(memfd, TOKEN).map_err(other)?;
-        Ok(self.closer.hold(session.into()))
+        Ok(Rc::new(session.into()))
     }
 
     fn retrieve_record(&mut self) -> Result<Option<Vec<u8>>, DeviceError> {
@@ -189,7 +182,7 @@ impl Device for Kernel {
             other => other?,
         };
         let name = Kept::OldRecord.name(&self.boot);
-        let session = self.closer.hold(session.into());
+        let session: Rc<OwnedFd> = Rc::new(session.into());
         // Until it is noted down, the store is the only place that outlives this process.
         store::put(&name, &session);
         self.take_record(name, session).map(Some)

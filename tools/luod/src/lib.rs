@@ -20,7 +20,6 @@ mod loglimit;
 pub mod machine;
 mod manager;
 mod note;
-pub mod outgo;
 pub mod peer;
 pub mod perform;
 pub mod server;

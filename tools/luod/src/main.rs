@@ -20,6 +20,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 use tracing::{warn, Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -87,7 +88,7 @@ fn serve(
     let boot = this_boot();
     let kernel = Kernel::new(folder, boot.clone());
     let stored = stored.into_iter();
-    let stored = stored.map(|(name, fd)| (name, kernel.hold(fd)));
+    let stored = stored.map(|(name, fd)| (name, Rc::new(fd)));
     let stored = stored.collect();
     let mut server = Server::new(kernel, config.clone(), boot, listener, stop, stored)?;
     server.reload_on(reload, move || {
