@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What rust/kernel/liveupdate.rs calls and has no binding of its own: inline functions, and one that
- * is in no header. The integrator makes it rust/helpers/liveupdate.c.
+ * What rust/kernel/liveupdate.rs calls and has no binding of its own: inline functions, and one
+ * that is in no header. The integrator makes it rust/helpers/liveupdate.c.
  */
 
 #include <linux/io.h>

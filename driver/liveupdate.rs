@@ -10,17 +10,17 @@
 //! A driver
 //!
 //! 1. implements [`FileHandler`] for a type of its own, most often an empty one;
-//! 2. declares a `static` [`HandlerSlot`] of that type with [`liveupdate_handler!`], which also puts
-//!    its format into the catalogue of formats that the kernel, or the module, shows, and
+//! 2. declares a `static` [`HandlerSlot`] of that type with [`liveupdate_handler!`], which also
+//!    puts its format into the catalogue of formats that the kernel, or the module, shows, and
 //! 3. registers it, which gives a [`Registration`] to keep in its module.
 //!
 //! What is handed over is a struct of plain bytes in [`Preserved`] memory. Its [`Handle`] is all
-//! that LUO stores; with it, the next kernel takes the memory back as [`Restored`].
-//! A struct that is declared with [`handover_struct!`] has a layout and versions of its own, and its
-//! memory is a [`PreservedRecord`]; see [`record`].
-//! State that many files share is an [`Flb`], and lives as long as any file that needs it.
-//! What changes all the time, and must be right whenever the machine jumps, is not written down at all: it
-//! lives in a [`Slab`](slab::Slab) or an [`Array`](array::Array), which are preserved as they are.
+//! that LUO stores; with it, the next kernel takes the memory back as [`Restored`]. A struct that
+//! is declared with [`handover_struct!`] has a layout and versions of its own, and its memory is a
+//! [`PreservedRecord`]; see [`record`]. State that many files share is an [`Flb`], and lives as
+//! long as any file that needs it. What changes all the time, and must be right whenever the
+//! machine jumps, is not written down at all: it lives in a [`Slab`](slab::Slab) or an
+//! [`Array`](array::Array), which are preserved as they are.
 //!
 //! [`liveupdate_handler!`]: crate::liveupdate_handler
 //! [`handover_struct!`]: crate::handover_struct
@@ -29,8 +29,8 @@
 //!
 //! # Examples
 //!
-//! A file that is a number, and stays one. `kernel/liveupdate/rust/driver/examples/` has a whole driver
-//! and its tests.
+//! A file that is a number, and stays one. `kernel/liveupdate/rust/driver/examples/` has a whole
+//! driver and its tests.
 //!
 //! ```
 //! use kernel::{
@@ -92,14 +92,15 @@
 //!
 //! - [`needs`] and [`preserve`], when userspace asks. The workload runs on.
 //! - If userspace changes its mind, the [`Live`] state is dropped: **drop is the undo.**
-//! - [`needs`] and [`freeze`], inside reboot(2), in the order of preservation. If anything fails, what
-//!   was frozen sees [`unfreeze`], in reverse order, and the system runs on.
+//! - [`needs`] and [`freeze`], inside reboot(2), in the order of preservation. If anything fails,
+//!   what was frozen sees [`unfreeze`], in reverse order, and the system runs on.
 //! - The kexec. Nothing is dropped: the live state is gone together with its kernel.
 //!
 //! In the new kernel:
 //!
 //! - [`retrieve`], once and in any order, when userspace asks.
-//! - [`can_finish`] for all files of the session, then [`finish`], in reverse order, also for files that nobody asked for.
+//! - [`can_finish`] for all files of the session, then [`finish`], in reverse order, also for files
+//!   that nobody asked for.
 //!
 //! C header: [`include/linux/liveupdate.h`](srctree/include/linux/liveupdate.h)
 //!
@@ -201,15 +202,15 @@ const fn name_bytes(name: &CStr) -> [c_char; NAME_LENGTH] {
     to
 }
 
-/// Declares a [`HandlerSlot`]: its format stands in the catalogue of formats that the kernel has, or
-/// in what modinfo(8) shows of the module.
+/// Declares a [`HandlerSlot`]: its format stands in the catalogue of formats that the kernel has,
+/// or in what modinfo(8) shows of the module.
 ///
-/// The format is [`FileHandler::COMPATIBLE`], parted into name and version: `memfd-v2` is version 2 of
-/// `memfd`. Two declarations of one version of one format in a kernel fail its build.
+/// The format is [`FileHandler::COMPATIBLE`], parted into name and version: `memfd-v2` is version 2
+/// of `memfd`. Two declarations of one version of one format in a kernel fail its build.
 ///
-/// A handler whose format has more versions, each with a handler, is declared `in` their [`Family`]. The
-/// newest that the next kernel reads is written; what was preserved before that was known is
-/// [rewritten](FileHandler::rewrite).
+/// A handler whose format has more versions, each with a handler, is declared `in` their
+/// [`Family`]. The newest that the next kernel reads is written; what was preserved before that was
+/// known is [rewritten](FileHandler::rewrite).
 ///
 /// ```ignore
 /// liveupdate_handler! {
@@ -255,8 +256,8 @@ macro_rules! liveupdate_flb {
     };
 }
 
-/// The fingerprint of structs, each with all its fields, for [`FileHandler::LAYOUT`]: it changes when a
-/// field moves, grows, or has another name.
+/// The fingerprint of structs, each with all its fields, for [`FileHandler::LAYOUT`]: it changes
+/// when a field moves, grows, or has another name.
 ///
 /// ```ignore
 /// const LAYOUT: u32 = liveupdate_layout!(CounterRecord { next });
@@ -273,13 +274,14 @@ macro_rules! liveupdate_layout {
 /// The struct has the trait [`Handover`]: [`encode`] writes it in any version, [`decode`] reads any
 /// version up to the newest one. What its fields may be, and their bytes: [`Wire`].
 ///
-/// A field that came later stands behind all that were there. `since` is the version in which it came,
-/// and `default` what it is in older records. Only a value that is its default can be written as an
-/// older version.
+/// A field that came later stands behind all that were there. `since` is the version in which it
+/// came, and `default` what it is in older records. Only a value that is its default can be written
+/// as an older version.
 ///
-/// `layouts` pins the fingerprint of each version. The build fails when a layout is not the one that is
-/// pinned, and says which number is expected: a version that was in a kernel must never change, and
-/// the number of a new version is the one that the compiler names. Attributes of the struct pass.
+/// `layouts` pins the fingerprint of each version. The build fails when a layout is not the one
+/// that is pinned, and says which number is expected: a version that was in a kernel must never
+/// change, and the number of a new version is the one that the compiler names. Attributes of the
+/// struct pass.
 ///
 /// # Examples
 ///
@@ -331,9 +333,10 @@ macro_rules! handover_struct {
 
 /// Declares a format that no handler has: that of the objects of a slab cache, most often.
 ///
-/// It is a compatible string, with name and version, and the fingerprint of the layout. It stands in the
-/// catalogue as those of handlers do, where `formats compare` finds a layout that changed and kept its version.
-/// No update is refused for it: nobody knows whether there is anything of it to hand over.
+/// It is a compatible string, with name and version, and the fingerprint of the layout. It stands
+/// in the catalogue as those of handlers do, where `formats compare` finds a layout that changed
+/// and kept its version. No update is refused for it: nobody knows whether there is anything of it
+/// to hand over.
 ///
 /// ```ignore
 /// liveupdate_format!(c"mydev-requests-v1", liveupdate_layout!(Request { id, state }));

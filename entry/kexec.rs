@@ -78,8 +78,8 @@ unsafe extern "C" fn kho_fill_kimage(image: *mut bindings::kimage) -> c_int {
     0
 }
 
-/// Says what the next kernel would refuse to take over. Where there is an orchestrator it does, which knows
-/// of files, and of the next kernel's command line.
+/// Says what the next kernel would refuse to take over. Where there is an orchestrator it does,
+/// which knows of files, and of the next kernel's command line.
 fn warn_of_loss() {
     #[cfg(CONFIG_LIVEUPDATE)]
     if super::luo::orchestrator::luo().is_ok() {

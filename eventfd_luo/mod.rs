@@ -101,8 +101,8 @@ pub(crate) fn preserve(kho: &mut impl Kho, file: &impl EventFd) -> Result<PhysAd
     }
 }
 
-/// Looks that nothing takes the count of an eventfd: it would go with the virtual machine that is left
-/// behind, and what was signalled since that was saved would be lost.
+/// Looks that nothing takes the count of an eventfd: it would go with the virtual machine that is
+/// left behind, and what was signalled since that was saved would be lost.
 ///
 /// # Errors
 ///
@@ -139,8 +139,8 @@ pub(crate) fn unpreserve(kho: &mut impl Kho, file: &impl EventFd, at: PhysAddr) 
 ///
 /// # Errors
 ///
-/// `ENOENT` if nothing is preserved there or it is taken, `EINVAL` or `EPROTONOSUPPORT` for bytes that
-/// are no record, and what `make` says. All waits as before then.
+/// `ENOENT` if nothing is preserved there or it is taken, `EINVAL` or `EPROTONOSUPPORT` for bytes
+/// that are no record, and what `make` says. All waits as before then.
 pub(crate) fn retrieve<F>(
     kho: &mut impl Kho,
     at: PhysAddr,

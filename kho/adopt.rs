@@ -4,8 +4,8 @@
 //! checked, then taken over all together, or put back all together.
 //!
 //! A page is claimed before anything in it is read. So nothing is read that was not preserved, a
-//! page that is named twice or that somebody else has already cannot be claimed, and whoever follows
-//! links comes to an end, whatever the links say.
+//! page that is named twice or that somebody else has already cannot be claimed, and whoever
+//! follows links comes to an end, whatever the links say.
 
 use super::addr::{Order, PageRange, PhysAddr};
 use crate::kho::state as handover;

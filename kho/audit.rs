@@ -2,9 +2,9 @@
 
 //! Looks, before there is no way back, whether the next kernel could take over what is preserved.
 //!
-//! What it would refuse it refuses as a whole, after the jump. Here it costs a word: no frame may be
-//! preserved twice, and all must be memory that the next kernel has. Costs follow runs and nodes, not
-//! pages.
+//! What it would refuse it refuses as a whole, after the jump. Here it costs a word: no frame may
+//! be preserved twice, and all must be memory that the next kernel has. Costs follow runs and
+//! nodes, not pages.
 
 use super::addr::{Order, Pfn};
 use super::key::{encode, Run};

@@ -43,8 +43,8 @@ impl log::Display for Fault {
     }
 }
 
-/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back: that
-/// cannot fail, as no node of the tree is given back while this lives.
+/// The blocks of a chain up to its end or its first fault, claimed. Dropping it puts them back:
+/// that cannot fail, as no node of the tree is given back while this lives.
 pub(crate) struct Chain {
     blocks: KVVec<Frame>,
     pub(crate) fault: Option<Fault>,

@@ -242,8 +242,8 @@ impl Handover {
         }
     }
 
-    /// Step 3: reserves the blocks; nobody gets any of it from then on, and early allocations need no
-    /// longer keep to what is open.
+    /// Step 3: reserves the blocks; nobody gets any of it from then on, and early allocations need
+    /// no longer keep to what is open.
     ///
     /// # Errors
     ///
@@ -273,8 +273,8 @@ impl Handover {
         Ok(())
     }
 
-    /// Looks whether somebody has reserved any of what is preserved since step 2. Where it is a gap,
-    /// none of that block's may be freed later.
+    /// Looks whether somebody has reserved any of what is preserved since step 2. Where it is a
+    /// gap, none of that block's may be freed later.
     fn find_taken(&mut self) -> Judged {
         let mut in_gaps = false;
         for index in 0..self.plan.blocks().len() {
@@ -313,8 +313,9 @@ impl Handover {
         Incoming::new(self.tree, self.orders)
     }
 
-    /// Makes the struct pages next to blocks readable. What is restored may be freed before deferred
-    /// initialisation has come by, and freeing looks at all of the largest block it may merge with.
+    /// Makes the struct pages next to blocks readable. What is restored may be freed before
+    /// deferred initialisation has come by, and freeing looks at all of the largest block it may
+    /// merge with.
     fn init_neighbours(&self) {
         let mut from = Pfn::new(0);
         let last = PageRange::new(early::end_of_memory(), 0);

@@ -19,7 +19,8 @@ pub(crate) const NAME: &CStr = c"rust-kho,checksum";
 /// Bytes of a word.
 const WORD: usize = 8;
 
-/// An odd number without pattern, 2^64 divided by the golden ratio: multiplying by it is reversible.
+/// An odd number without pattern, 2^64 divided by the golden ratio: multiplying by it is
+/// reversible.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// A checksum of words. Each step is reversible, so that a change within one word is always seen.

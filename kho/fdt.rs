@@ -6,7 +6,7 @@
 //! / {
 //!     compatible = "kho-v4";
 //!     preserved-memory-map = <address of the tree's root node>;    native-endian u64
-//!     rust-kho,checksum = <u64>;                                   ours; added right before the jump
+//!     rust-kho,checksum = <u64>;                                 ours; added right before the jump
 //!     NAME { preserved-data = <address>; blob-size = <bytes>; };   a node a subtree
 //! };
 //! ```
@@ -89,7 +89,8 @@ impl RootFdt {
         })
     }
 
-    /// Writes the checksum over this FDT and the tree it names. Any change after that wants it again.
+    /// Writes the checksum over this FDT and the tree it names. Any change after that wants it
+    /// again.
     ///
     /// # Errors
     ///

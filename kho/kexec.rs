@@ -19,8 +19,9 @@ pub(crate) enum Placed {
 
 /// Tries one area after the other. True if the segment was placed.
 ///
-/// Drivers may have memory for DMA in scratch, from the second kernel on: a device that goes on to write
-/// there during the jump would write into the next kernel. So what is left of the areas comes first.
+/// Drivers may have memory for DMA in scratch, from the second kernel on: a device that goes on to
+/// write there during the jump would write into the next kernel. So what is left of the areas comes
+/// first.
 pub(crate) fn place(list: &List, mut attempt: impl FnMut(Area) -> Placed) -> bool {
     for area in list.areas() {
         for piece in pieces(area.frames(), early::dma_areas) {

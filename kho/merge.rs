@@ -3,8 +3,8 @@
 //! The preserved frames of a tree as ascending, coalesced ranges.
 //!
 //! The tree sorts by order first and address second. Each order by itself is ascending, so merging
-//! one cursor an order gives all of them by address, in one pass, without memory, at a cost per run.
-//! Because the result is sorted, a frame listed twice shows up as an overlap of neighbours.
+//! one cursor an order gives all of them by address, in one pass, without memory, at a cost per
+//! run. Because the result is sorted, a frame listed twice shows up as an overlap of neighbours.
 
 use super::addr::{Order, PageRange, Pfn};
 use super::key::{end_of_order, first_of_order, order_of};

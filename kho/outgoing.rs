@@ -81,8 +81,8 @@ impl Outgoing {
         self.fdt.as_mut()
     }
 
-    /// Refuses memory in scratch, which the next kernel overwrites, and memory that it does not know of
-    /// when it takes over.
+    /// Refuses memory in scratch, which the next kernel overwrites, and memory that it does not
+    /// know of when it takes over.
     fn refuse(&mut self, range: PageRange) -> Result {
         if !self.clear.contains(range) {
             if let Some(at) = self.scratch.first_in(range) {
@@ -165,8 +165,8 @@ impl Outgoing {
         })
     }
 
-    /// Looks whether the next kernel could take over what is preserved, in the memory it will have: what
-    /// is handed over, as `change` makes it.
+    /// Looks whether the next kernel could take over what is preserved, in the memory it will have:
+    /// what is handed over, as `change` makes it.
     ///
     /// # Errors
     ///
@@ -182,8 +182,8 @@ impl Outgoing {
     }
 
     /// Completes the record, right before the jump: what is changed in the tree after this looks
-    /// overwritten to the next kernel, and the FDT does not change any more. Other processors run on
-    /// until they are stopped wherever they are, which must not be in the middle of editing it.
+    /// overwritten to the next kernel, and the FDT does not change any more. Other processors run
+    /// on until they are stopped wherever they are, which must not be in the middle of editing it.
     ///
     /// # Errors
     ///

@@ -42,8 +42,8 @@ impl PreservedPage {
 
 impl Drop for PreservedPage {
     fn drop(&mut self) {
-        // It was preserved in `new`, so there is something to undo. Right before the jump it is too late
-        // for that: the root FDT may name it, and what it says must stay true.
+        // It was preserved in `new`, so there is something to undo. Right before the jump it is too
+        // late for that: the root FDT may name it, and what it says must stay true.
         let sealed = handover::outgoing(|out| {
             if !out.is_sealed() {
                 out.unpreserve_block(self.0.phys().pfn(), Order::ZERO);

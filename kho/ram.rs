@@ -3,8 +3,8 @@
 //! The memory that the next kernel will have when it takes over: a short list of stretches.
 //!
 //! It is the map that is handed over, which may be less than this kernel has: memory that was added
-//! while it ran is found by the next one only when its drivers run, long after it took over. And it may
-//! be made less by the next kernel's command line.
+//! while it ran is found by the next one only when its drivers run, long after it took over. And it
+//! may be made less by the next kernel's command line.
 
 use super::addr::{PageRange, Pfn};
 use crate::sys::boot_mem::BootSlice;
@@ -145,8 +145,8 @@ impl Ram {
     }
 }
 
-/// The stretch around a frame of the map that is handed over; empty if it is not there. Without memory
-/// for a list.
+/// The stretch around a frame of the map that is handed over; empty if it is not there. Without
+/// memory for a list.
 pub(crate) fn handed_around(at: Pfn) -> PageRange {
     let touching = |range: PageRange, known: PageRange| {
         range.start <= known.end && range.end >= known.start && !range.is_empty()

@@ -110,8 +110,8 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] for a name that cannot be, `EEXIST` for one in use, `ENOMEM`, also when the root FDT
-    /// is full.
+    /// [`EINVAL`] for a name that cannot be, `EEXIST` for one in use, `ENOMEM`, also when the root
+    /// FDT is full.
     pub(crate) fn create(kind: &Kind, name: &[u8], of: Type) -> Result<Self> {
         let mut header = Header {
             magic: kind.magic,

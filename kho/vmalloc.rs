@@ -263,7 +263,8 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    /// Claims a chain: every chunk and block of it waits in the incoming tree, and the counts agree.
+    /// Claims a chain: every chunk and block of it waits in the incoming tree, and the counts
+    /// agree.
     ///
     /// # Errors
     ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What arrived of something, for who must tell apart that nothing did, that this kernel does not read
-//! it, and that it is damaged: mainline's calls have one errno for the first two.
+//! What arrived of something, for who must tell apart that nothing did, that this kernel does not
+//! read it, and that it is damaged: mainline's calls have one errno for the first two.
 
 use super::flb::Table;
 use super::formats::id::Id;
@@ -47,7 +47,7 @@ impl Arrival {
     }
 }
 
-/// What arrived of an FLB.
+/// The record of an FLB that arrived.
 ///
 /// # Errors
 ///

@@ -2,8 +2,8 @@
 
 //! The registry: which handlers there are, and which FLBs each of them needs.
 //!
-//! Handlers whose formats differ in nothing but the version may take the same files: which of them gets
-//! one is a question of who is to read it. One that did not take the file never gets it.
+//! Handlers whose formats differ in nothing but the version may take the same files: which of them
+//! gets one is a question of who is to read it. One that did not take the file never gets it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,8 +119,8 @@ impl Drivers {
         )?)
     }
 
-    /// The newest handler of a name that may write, and writes what `choice` says is read; its version is
-    /// less than `below`, if it says so.
+    /// The newest handler of a name that may write, and writes what `choice` says is read; its
+    /// version is less than `below`, if it says so.
     ///
     /// # Errors
     ///
@@ -289,8 +289,8 @@ impl Drivers {
             .next()
     }
 
-    /// The first FLB after the one of that number, those left out whose modules go away: nobody uses
-    /// them.
+    /// The first FLB after the one of that number, those left out whose modules go away: nobody
+    /// uses them.
     pub(crate) fn flb_after(&self, number: u64) -> Option<UsedFlb> {
         let after = self.flbs.iter().filter(|e| e.number > number);
         after.filter_map(FlbEntry::used).next()
@@ -315,8 +315,8 @@ pub(crate) fn of_file(drivers: &Locked<Drivers>, file: &File) -> Result<Driver> 
     }
 }
 
-/// The newest handler of a name that may write, writes what `choice` says is read, and `takes` the file
-/// in question: who shares a name need not take the same files.
+/// The newest handler of a name that may write, writes what `choice` says is read, and `takes` the
+/// file in question: who shares a name need not take the same files.
 ///
 /// # Errors
 ///

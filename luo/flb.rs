@@ -3,7 +3,8 @@
 //! FLBs: state that several files share, made for the first of them and let go of with the last.
 //!
 //! What is kept of one, and for how many, stands in the driver's `struct liveupdate_flb`, once for
-//! the way out and once for the way in, each under a lock of its own. Here is what may become of it.
+//! the way out and once for the way in, each under a lock of its own. Here is what may become of
+//! it.
 
 use super::text::Compatible;
 use crate::sys::alloc::KVVec;

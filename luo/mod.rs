@@ -13,10 +13,10 @@
 //!
 //! # Lock order
 //!
-//! The gate, a session (outgoing, or arrived) or the root, an FLB, then one of: the list of outgoing
-//! sessions, the registry, the identities. KHO's own come after all of these. Handlers are called
-//! with the gate and their session held, and nothing else but, for an FLB's operations, that FLB's
-//! lock.
+//! The gate, a session (outgoing, or arrived) or the root, an FLB, then one of: the list of
+//! outgoing sessions, the registry, the identities. KHO's own come after all of these. Handlers are
+//! called with the gate and their session held, and nothing else but, for an FLB's operations, that
+//! FLB's lock.
 
 pub(crate) mod arrival;
 #[cfg(any(
@@ -321,8 +321,8 @@ impl Luo {
         Ok(())
     }
 
-    /// Looks whether an image could take over what is preserved. Where not, that is said: it is reason to
-    /// refuse a live update, but none to refuse a mere change of kernels.
+    /// Looks whether an image could take over what is preserved. Where not, that is said: it is
+    /// reason to refuse a live update, but none to refuse a mere change of kernels.
     ///
     /// # Errors
     ///
@@ -348,9 +348,9 @@ impl Luo {
     ///
     /// # Errors
     ///
-    /// `ENODEV` if it is not a handler's, `EBUSY` if files are preserved in it that cannot be written
-    /// otherwise, what a handler says. It may be written as before then; files are in it or in
-    /// another version.
+    /// `ENODEV` if it is not a handler's, `EBUSY` if files are preserved in it that cannot be
+    /// written otherwise, what a handler says. It may be written as before then; files are in it or
+    /// in another version.
     pub(crate) fn enable(&self, format: &formats::id::Id, on: bool) -> Result {
         let _operating = self.operate()?;
         let before = self.drivers.lock().enable(format, on)?;

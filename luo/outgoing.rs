@@ -156,8 +156,8 @@ impl Session {
     /// # Errors
     ///
     /// [`EEXIST`] for a token in use, `ENOENT` without a handler, [`EPROTONOSUPPORT`] if whoever
-    /// boots next would not read it, `EBUSY` for a file that is preserved already, `ENOSPC` when the
-    /// session is full, `ENOMEM`, what `file` and the handler say. Nothing has changed then.
+    /// boots next would not read it, `EBUSY` for a file that is preserved already, `ENOSPC` when
+    /// the session is full, `ENOMEM`, what `file` and the handler say. Nothing has changed then.
     pub(crate) fn preserve(
         &self,
         token: u64,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Records of structs, each in a preserved page of its own: written before the kexec, claimed after it.
+//! Records of structs, each in a preserved page of its own: written before the kexec, claimed after
+//! it.
 
 use core::marker::PhantomData;
 
@@ -98,8 +99,8 @@ impl<T: Handover> Claimed<T> {
     ///
     /// # Errors
     ///
-    /// [`ENOENT`] if nothing is preserved there, or somebody has it; what [`Handover::decode`] says of
-    /// the bytes. Nothing is claimed then.
+    /// [`ENOENT`] if nothing is preserved there, or somebody has it; what [`Handover::decode`] says
+    /// of the bytes. Nothing is claimed then.
     pub(crate) fn new(incoming: &mut Incoming, at: PhysAddr, version: u32) -> Result<Self> {
         let page = Frame::at(at).ok_or(ENOENT)?;
         let pfn = at.pfn();

@@ -53,8 +53,8 @@ impl Root {
         words::write(self.page.frame(), 0, &record);
     }
 
-    /// Writes the table of FLBs in use. The registry may change meanwhile: an FLB that comes or goes
-    /// then has no users.
+    /// Writes the table of FLBs in use. The registry may change meanwhile: an FLB that comes or
+    /// goes then has no users.
     pub(crate) fn write_flbs(&mut self, drivers: &Locked<Drivers>) {
         let (mut number, mut count) = (0, 0);
         loop {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A preserved file from one version to the other, before the kexec: folios stay pinned and preserved
-//! as they are; the records about them change.
+//! A preserved file from one version to the other, before the kexec: folios stay pinned and
+//! preserved as they are; the records about them change.
 
 use super::extents::Header as Sparse;
 use super::format::{Header as Dense, Record};

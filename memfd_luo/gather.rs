@@ -111,8 +111,8 @@ pub(super) fn give_up(
     }
 }
 
-/// Preserves what is in the gaps that `extents` leave in a file of `pages` pages, `fill`ing its holes
-/// if asked to. Returns all extents, or `None` if there was nothing.
+/// Preserves what is in the gaps that `extents` leave in a file of `pages` pages, `fill`ing its
+/// holes if asked to. Returns all extents, or `None` if there was nothing.
 ///
 /// # Errors
 ///

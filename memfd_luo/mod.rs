@@ -2,12 +2,13 @@
 
 //! memfds that live through an update: LUO's first file handlers, "memfd-v2" and "memfd-v3".
 //!
-//! Version 2 is mainline's: `format` is its bytes, `preserve` writes them, `retrieve` reads them back.
-//! Version 3 is ours, and leaves holes what they are: `extents` is its bytes, `gather` finds what is
-//! in a file, `sparse` writes it down, `restore` reads it back, and `merge` makes folios larger than
-//! they were. `convert` makes one of the other, before the kexec. `run` puts neighbouring folios
-//! together, `table` is an array of records as it lies in memory. What a file is to the running
-//! kernel, they see through [`Source`] and [`Sink`] only; what memory is, through [`Kho`].
+//! Version 2 is mainline's: `format` is its bytes, `preserve` writes them, `retrieve` reads them
+//! back. Version 3 is ours, and leaves holes what they are: `extents` is its bytes, `gather` finds
+//! what is in a file, `sparse` writes it down, `restore` reads it back, and `merge` makes folios
+//! larger than they were. `convert` makes one of the other, before the kexec. `run` puts
+//! neighbouring folios together, `table` is an array of records as it lies in memory. What a file
+//! is to the running kernel, they see through [`Source`] and [`Sink`] only; what memory is, through
+//! [`Kho`].
 
 pub(crate) mod convert;
 pub(crate) mod extents;
@@ -66,8 +67,9 @@ pub(crate) trait Source {
     /// No reference is kept then.
     fn pin(&mut self, index: u64, end: u64, into: &mut [Folio; BATCH]) -> Result<usize>;
 
-    /// As [`Self::pin`], of what is there: holes are passed over, and so may be nothing found. Moves
-    /// `index` on to the first page that was not looked at, or to one in the last folio of these.
+    /// As [`Self::pin`], of what is there: holes are passed over, and so may be nothing found.
+    /// Moves `index` on to the first page that was not looked at, or to one in the last folio of
+    /// these.
     ///
     /// # Errors
     ///
@@ -85,8 +87,8 @@ pub(crate) trait Source {
     /// Pages of the file that are in swap.
     fn swapped(&mut self) -> u64;
 
-    /// Pages that the file is charged for, wherever they are. It is charged for a page a moment after
-    /// that has come into memory, and before it can leave that again.
+    /// Pages that the file is charged for, wherever they are. It is charged for a page a moment
+    /// after that has come into memory, and before it can leave that again.
     fn charged(&mut self) -> u64;
 
     /// Whether memory of a run is known to be bad.
@@ -107,16 +109,17 @@ pub(crate) trait Sink {
     /// At most so many pages will be in the file.
     fn expect(&mut self, pages: u64);
 
-    /// Makes folios of claimed frames, charges them, and puts them into the file. If who retrieves it may
-    /// not have all of it in memory, but can have the rest in swap, what is there may go to swap from then
-    /// on: see [`Self::is_shared`].
+    /// Makes folios of claimed frames, charges them, and puts them into the file. If who retrieves
+    /// it may not have all of it in memory, but can have the rest in swap, what is there may go to
+    /// swap from then on: see [`Self::is_shared`].
     ///
     /// # Errors
     ///
     /// Nothing has changed then.
     fn fill(&mut self, runs: &[Run]) -> Result;
 
-    /// Whether folios of the file may be in swap, so that it cannot be taken apart into frames any more.
+    /// Whether folios of the file may be in swap, so that it cannot be taken apart into frames any
+    /// more.
     fn is_shared(&self) -> bool;
 
     /// Undoes [`Self::fill`] for these folios: their frames wait again. Fills in their orders.

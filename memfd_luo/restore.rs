@@ -120,8 +120,8 @@ impl Sparse {
         }
     }
 
-    /// Puts all folios into a file, joined to folios of up to `merge`, if it says so, and cut to ones
-    /// of `most` where they are larger: this kernel may have none so large.
+    /// Puts all folios into a file, joined to folios of up to `merge`, if it says so, and cut to
+    /// ones of `most` where they are larger: this kernel may have none so large.
     ///
     /// # Errors
     ///
@@ -206,8 +206,8 @@ impl Sparse {
     }
 }
 
-/// Claims as much of an extent as waits; returns what is left of it. It takes more than one step where
-/// it lies in more than one leaf of the tree.
+/// Claims as much of an extent as waits; returns what is left of it. It takes more than one step
+/// where it lies in more than one leaf of the tree.
 fn claim_extent(incoming: &mut Incoming, extent: Run) -> Run {
     let mut left = extent;
     while left.count > 0 {

@@ -70,8 +70,8 @@ impl Waiting {
         put_back_metadata(kho, self.at, self.records);
     }
 
-    /// Puts all folios into a file, those that are larger than `most` in parts of it: this kernel may
-    /// have none so large.
+    /// Puts all folios into a file, those that are larger than `most` in parts of it: this kernel
+    /// may have none so large.
     ///
     /// # Errors
     ///
@@ -107,7 +107,8 @@ impl Waiting {
         filled
     }
 
-    /// Fills the file step by step. Returns its pages. `walk.done` folios are in it, however it ends.
+    /// Fills the file step by step. Returns its pages. `walk.done` folios are in it, however it
+    /// ends.
     #[inline(never)]
     fn fill(
         &self,

@@ -102,8 +102,8 @@ pub(crate) fn freeze(
 
 /// Whether the pages that are in a file are so many, and no others were between the looks.
 ///
-/// A page that goes to swap or comes from there meanwhile may be counted twice, or not at all. What the
-/// file is charged for stays the same then.
+/// A page that goes to swap or comes from there meanwhile may be counted twice, or not at all. What
+/// the file is charged for stays the same then.
 fn holds(source: &mut impl Source, pages: u64) -> bool {
     source.charged() == pages && source.in_memory() + source.swapped() == pages
 }

@@ -2,21 +2,23 @@
 
 //! A sample: a driver whose requests live through a live update while they are worked on.
 //!
-//! The module has a table of requests, in a preserved slab cache, and a device that works on a batch of them
-//! at a time. Nothing is done before the kexec: there is no handler, no notifier and nothing to freeze. The
-//! device is cut off in the middle of a batch. What a request's state is stands in one number of its record,
-//! which one store changes, and what that number promises was written before it ([`Object::in_order`]). So the
-//! table is right at whatever instant the machine jumps.
+//! The module has a table of requests, in a preserved slab cache, and a device that works on a
+//! batch of them at a time. Nothing is done before the kexec: there is no handler, no notifier and
+//! nothing to freeze. The device is cut off in the middle of a batch. What a request's state is
+//! stands in one number of its record, which one store changes, and what that number promises was
+//! written before it ([`Object::in_order`]). So the table is right at whatever instant the machine
+//! jumps.
 //!
-//! The next kernel attaches the cache by its name. Requests that are done stay done, those that are queued are
-//! worked on in turn, and those that were in flight, of which nobody knows how far they got, are started
-//! again. Once all are done, each is verified, and the table is freed.
+//! The next kernel attaches the cache by its name. Requests that are done stay done, those that are
+//! queued are worked on in turn, and those that were in flight, of which nobody knows how far they
+//! got, are started again. Once all are done, each is verified, and the table is freed.
 //!
-//! Nothing that arrives is trusted. A record that is not that of a request, or is one of a request that is
-//! there already, is reported, freed, and the request missed; a lost one is made again, as a driver would have
-//! its peer send it again.
+//! Nothing that arrives is trusted. A record that is not that of a request, or is one of a request
+//! that is there already, is reported, freed, and the request missed; a lost one is made again, as
+//! a driver would have its peer send it again.
 //!
-//! The module does nothing unless it is told how many requests there are: `liveupdate_ring.requests=10000`.
+//! The module does nothing unless it is told how many requests there are:
+//! `liveupdate_ring.requests=10000`.
 
 use kernel::{
     liveupdate::slab::{

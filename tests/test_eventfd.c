@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * KUnit: an eventfd whose count is taken as it is signalled, as KVM's irqfds do, is not handed over.
+ * KUnit: an eventfd whose count is taken as it is signalled, as KVM's irqfds do, is not handed
+ * over.
  */
 #include <kunit/test.h>
 

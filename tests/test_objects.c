@@ -2,10 +2,11 @@
 /*
  * Carries many slab objects and array values over live updates, and says what that costs.
  *
- * A kernel booted with test_objects.count=N attaches what it was handed, verifies all of it, frees a
- * third of the objects and allocates as many again, and hands all over to the next one. The first makes
- * N objects of 64 bytes, and N values. What is written to test_objects.change frees and allocates that
- * third again, at any time. Costs are in counts of get_cycles(); under QEMU's -icount, instructions.
+ * A kernel booted with test_objects.count=N attaches what it was handed, verifies all of it, frees
+ * a third of the objects and allocates as many again, and hands all over to the next one. The first
+ * makes N objects of 64 bytes, and N values. What is written to test_objects.change frees and
+ * allocates that third again, at any time. Costs are in counts of get_cycles(); under QEMU's
+ * -icount, instructions.
  */
 #define pr_fmt(fmt) "test_objects: " fmt
 

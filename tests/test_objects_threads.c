@@ -2,9 +2,10 @@
 /*
  * Uses one preserved slab cache, and an array, from many processors at the same time.
  *
- * A kernel booted with test_objects.threads=T attaches what it was handed and verifies it. Then T threads
- * allocate, fill, verify and free objects at random. They exchange them through slots, so most are freed
- * by another thread than they were allocated by. What is left is verified and handed over.
+ * A kernel booted with test_objects.threads=T attaches what it was handed and verifies it. Then T
+ * threads allocate, fill, verify and free objects at random. They exchange them through slots, so
+ * most are freed by another thread than they were allocated by. What is left is verified and handed
+ * over.
  */
 #define pr_fmt(fmt) "test_objects: " fmt
 
@@ -116,7 +117,10 @@ static void put(struct tally *tally, struct object *object)
 	tally->freed++;
 }
 
-/* There are at most as many as there are slots, and one in the hands of each thread, and those that come meanwhile. */
+/*
+ * There are at most as many as there are slots, and one in the hands of each thread, and those that
+ * come meanwhile.
+ */
 static void walk(struct tally *tally)
 {
 	u64 position = 0;
@@ -143,7 +147,10 @@ static int run(void *data)
 			if (!object)
 				break;
 		}
-		/* Whoever takes it out of the slot must see what was written into it: xchg() orders. */
+		/*
+		 * Whoever takes it out of the slot must see what was written into it: xchg()
+		 * orders.
+		 */
 		object = xchg(&slots[choice % SLOTS], object);
 		if (object)
 			put(tally, object);
@@ -202,7 +209,8 @@ static int __init settle(void)
 		if (kho_slab_object(objects, virt_to_phys(object)) != object)
 			return -ENOENT;
 		if (is_listed(object->number) ?
-		    !kho_array_get(numbers, object->number, &value) || value != virt_to_phys(object) :
+		    !kho_array_get(numbers, object->number, &value) ||
+		    value != virt_to_phys(object) :
 		    !list(object))
 			return -EINVAL;
 	}
@@ -221,7 +229,10 @@ static int __init play(void)
 	for (unsigned int i = 0; i < threads; i++) {
 		struct task_struct *task = kthread_create(run, &tallies[i], "test_objects/%u", i);
 
-		/* Those that run already are waited for by nobody: the test has failed, and the kernel has what they use. */
+		/*
+		 * Those that run already are waited for by nobody: the test has failed, and the
+		 * kernel has what they use.
+		 */
 		if (IS_ERR(task))
 			return PTR_ERR(task);
 		cpu = cpumask_next_wrap(cpu, cpu_online_mask);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Carries the same records through a live update with one primitive or another, and says what it costs.
+ * Carries the same records through a live update with one primitive or another, and says what it
+ * costs.
  *
- * The first kernel, if booted with test_primitives.kind=K .count=N .size=S, makes N records of S bytes;
- * the next one restores them, verifies each, and gives all back. The one after that is handed nothing.
- * Costs are in counts of get_cycles(), each of which is an instruction under QEMU's -icount, and in
- * bytes that are no longer free. For use on one processor.
+ * The first kernel, if booted with test_primitives.kind=K .count=N .size=S, makes N records of S
+ * bytes; the next one restores them, verifies each, and gives all back. The one after that is
+ * handed nothing. Costs are in counts of get_cycles(), each of which is an instruction under QEMU's
+ * -icount, and in bytes that are no longer free. For use on one processor.
  */
 #define pr_fmt(fmt) "test_primitives: " fmt
 
@@ -474,7 +475,9 @@ static s64 free_bytes(void)
 	return pages * PAGE_SIZE;
 }
 
-/* What it takes to write and to verify the same, again and again in one place; and to zero a page. */
+/*
+ * What it takes to write and to verify the same, again and again in one place; and to zero a page.
+ */
 static void __init content(void)
 {
 	u64 *record = kmalloc(size, GFP_KERNEL), start, filled, verified;

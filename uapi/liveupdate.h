@@ -2,11 +2,13 @@
 /*
  * The user API of live update: the ioctls of /dev/liveupdate and of session descriptors.
  *
- * An argument is a structure that begins with its own size in bytes, as the caller knows it. A caller may be older than the
- * kernel, and leave out later members, or newer: bytes that the kernel does not know must be zero. For every ioctl
+ * An argument is a structure that begins with its own size in bytes, as the caller knows it. A
+ * caller may be older than the kernel, and leave out later members, or newer: bytes that the kernel
+ * does not know must be zero. For every ioctl
  *
  *	ENOTTY	the number is known, but not with these type and direction bits
- *	EINVAL	the number is unknown; the size is below the smallest; a member has a value that it must not have;
+ *	EINVAL	the number is unknown; the size is below the smallest; a member has a value that it
+ *		must not have;
  *		or the ioctl is not for this kind of session
  *	E2BIG	the structure is longer than the kernel knows, and not zero there
  *	EFAULT	the structure is not in memory that can be read and written
@@ -47,7 +49,8 @@ enum {
  * @fd: out; the session. Closing the last descriptor of it gives up what it preserves
  * @name: in; 1 to 63 bytes and a NUL
  *
- * EINVAL: the name is empty, or no NUL ends it. EEXIST: an outgoing session has this name. ENOSPC: there are too many.
+ * EINVAL: the name is empty, or no NUL ends it. EEXIST: an outgoing session has this name. ENOSPC:
+ * there are too many.
  */
 struct liveupdate_ioctl_create_session {
 	__u32		size;
@@ -63,7 +66,8 @@ struct liveupdate_ioctl_create_session {
  * @fd: out; the session. Closing the last descriptor of it finishes it
  * @name: in; as it was created with
  *
- * ENOENT: no session of this name has arrived, or it is finished. EINVAL: somebody has retrieved it.
+ * ENOENT: no session of this name has arrived, or it is finished. EINVAL: somebody has retrieved
+ * it.
  */
 struct liveupdate_ioctl_retrieve_session {
 	__u32		size;
@@ -79,8 +83,9 @@ struct liveupdate_ioctl_retrieve_session {
  * @fd: in; any descriptor of the file. It may be closed afterwards
  * @token: in; a number of the caller's choice by which the file is retrieved
  *
- * EEXIST: the session has a file with this token. EBADF: @fd is no open file. ENOENT: files of this kind cannot be
- * preserved. EBUSY: the file is preserved already, in this session or another. ENOSPC: the session is full.
+ * EEXIST: the session has a file with this token. EBADF: @fd is no open file. ENOENT: files of this
+ * kind cannot be preserved. EBUSY: the file is preserved already, in this session or another.
+ * ENOSPC: the session is full.
  */
 struct liveupdate_session_preserve_fd {
 	__u32		size;
@@ -96,10 +101,10 @@ struct liveupdate_session_preserve_fd {
  * @fd: out; a descriptor of the file. Asking again gives another descriptor of the same file
  * @token: in; as it was preserved with
  *
- * ENOENT: the session has no file with this token, or it is finished. After ENOMEM, EMFILE, ENFILE and EFAULT all is as it
- * was, and it can be tried again, by somebody else too: the memory is charged to the cgroup of who retrieves it. So it can
- * after ENODEV, once the driver of the file is there. Any other failure is the file's own, and final: it is returned
- * again each time.
+ * ENOENT: the session has no file with this token, or it is finished. After ENOMEM, EMFILE, ENFILE
+ * and EFAULT all is as it was, and it can be tried again, by somebody else too: the memory is
+ * charged to the cgroup of who retrieves it. So it can after ENODEV, once the driver of the file is
+ * there. Any other failure is the file's own, and final: it is returned again each time.
  */
 struct liveupdate_session_retrieve_fd {
 	__u32		size;
@@ -114,8 +119,8 @@ struct liveupdate_session_retrieve_fd {
  * @size: in; of this structure
  * @reserved: in; 0
  *
- * The kernel lets go of the session's files. Those retrieved live on as any open file; the memory of the others is freed.
- * EBUSY: a file cannot be let go of yet; nothing has changed.
+ * The kernel lets go of the session's files. Those retrieved live on as any open file; the memory
+ * of the others is freed. EBUSY: a file cannot be let go of yet; nothing has changed.
  */
 struct liveupdate_session_finish {
 	__u32		size;

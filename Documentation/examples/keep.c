@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Keeps a file's content through a live update: keep save NAME FILE before it, keep load NAME after it. */
+/*
+ * Keeps a file's content through a live update: keep save NAME FILE before it, keep load NAME after
+ * it.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,7 +48,10 @@ static int open_device(void)
 static void save(const char *name, const char *path)
 {
 	struct liveupdate_ioctl_create_session create = { .size = sizeof(create) };
-	struct liveupdate_session_preserve_fd preserve = { .size = sizeof(preserve), .token = TOKEN };
+	struct liveupdate_session_preserve_fd preserve = {
+		.size = sizeof(preserve),
+		.token = TOKEN,
+	};
 	int file, memory, device;
 	struct stat found;
 

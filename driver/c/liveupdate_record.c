@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Writes and reads structs that are handed over by their tables, in the bytes that handover_struct! has
- * in Rust. Compiled into the kernel, and by itself for a test on the host.
+ * Writes and reads structs that are handed over by their tables, in the bytes that handover_struct!
+ * has in Rust. Compiled into the kernel, and by itself for a test on the host.
  */
 #ifdef __KERNEL__
 #include <linux/errno.h>
@@ -385,8 +385,8 @@ static int get_fields(const struct lu_record *record, u32 version, void *to, con
  * @to: where to write the record.
  * @room: bytes there.
  *
- * Return: bytes written; -EPROTONOSUPPORT if there is no such version, -EOPNOTSUPP if it cannot say what
- * a later field is, -ENOSPC without room.
+ * Return: bytes written; -EPROTONOSUPPORT if there is no such version, -EOPNOTSUPP if it cannot say
+ * what a later field is, -ENOSPC without room.
  */
 int lu_record_encode(const struct lu_record *record, u32 version, const void *from, void *to,
 		     size_t room)

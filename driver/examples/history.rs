@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the example driver's counters were set to, since the first kernel: a table of records that is
-//! as long as it happens to be, and a record that has handles to it.
+//! What the example driver's counters were set to, since the first kernel: a table of records that
+//! is as long as it happens to be, and a record that has handles to it.
 
 use kernel::{
     handover_struct,

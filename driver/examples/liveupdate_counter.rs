@@ -3,9 +3,9 @@
 //! An example: a driver whose files live through a live update.
 //!
 //! Each file counts: read(2) gives the next number, in eight bytes; write(2) sets it. The device
-//! `/dev/liveupdate-counter` makes such files, by the ioctl `'C', 1`, which returns a descriptor. The
-//! same ioctl of a counter makes one that needs this one.
-//! What makes the file live through an update is [`CounterHandler`].
+//! `/dev/liveupdate-counter` makes such files, by the ioctl `'C', 1`, which returns a descriptor.
+//! The same ioctl of a counter makes one that needs this one. What makes the file live through an
+//! update is [`CounterHandler`].
 
 use kernel::{
     fs::{
@@ -129,7 +129,8 @@ impl AnonFile for Counter {
 
 // The handler: what a live update needs to know of them.
 
-/// What is handed over for a file. Another layout is another version, with a `COMPATIBLE` of its own.
+/// What is handed over for a file. Another layout is another version, with a `COMPATIBLE` of its
+/// own.
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct CounterRecord {

@@ -59,7 +59,8 @@ pub trait AnonFile: Send + Sync + Sized + 'static {
 ///
 /// # Invariants
 ///
-/// Every file with these operations was made by [`Self::create`], so that its private data is a `Pin<KBox<T>>`.
+/// Every file with these operations was made by [`Self::create`], so that its private data is a
+/// `Pin<KBox<T>>`.
 #[repr(transparent)]
 pub struct AnonType<T: AnonFile> {
     operations: Opaque<bindings::file_operations>,
@@ -98,7 +99,8 @@ impl<T: AnonFile> AnonType<T> {
         }
     }
 
-    /// Makes a file, open for reading and writing, that owns `object`: a `T`, or what initialises one in place.
+    /// Makes a file, open for reading and writing, that owns `object`: a `T`, or what initialises
+    /// one in place.
     ///
     /// # Errors
     ///

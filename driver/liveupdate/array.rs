@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Preserved sparse arrays: 64-bit values by 64-bit index, which live through a live update where they are.
+//! Preserved sparse arrays: 64-bit values by 64-bit index, which live through a live update where
+//! they are.
 
 use core::{
     mem::ManuallyDrop,
@@ -29,12 +30,12 @@ use super::record::{
 
 /// A preserved array: numbers by number, however far apart.
 ///
-/// What is in it is preserved as soon as it is there, as the objects of a [`Slab`] are. Values are often
-/// handles of these, which [`Slab::take`] checks. Any other number that came from the previous kernel is to
-/// be checked before it is used.
+/// What is in it is preserved as soon as it is there, as the objects of a [`Slab`] are. Values are
+/// often handles of these, which [`Slab::take`] checks. Any other number that came from the
+/// previous kernel is to be checked before it is used.
 ///
-/// Dropped, an empty array is freed. **What is in another one stays preserved for the next kernel**, and
-/// nobody gets at it before that. [`Self::destroy`] frees it instead.
+/// Dropped, an empty array is freed. **What is in another one stays preserved for the next
+/// kernel**, and nobody gets at it before that. [`Self::destroy`] frees it instead.
 ///
 /// Any number of threads may use it. All functions may sleep.
 ///
@@ -74,7 +75,8 @@ unsafe impl Send for Array {}
 unsafe impl Sync for Array {}
 
 impl Array {
-    /// Makes an array that the next kernel finds by its name; see [`Slab::create`](super::slab::Slab::create).
+    /// Makes an array that the next kernel finds by its name; see
+    /// [`Slab::create`](super::slab::Slab::create).
     ///
     /// # Errors
     ///
@@ -89,7 +91,8 @@ impl Array {
         Self::own(unsafe { bindings::kho_array_create(name.as_char_ptr()) })
     }
 
-    /// Makes an array that the next kernel finds by its handle ([`Self::handle`], [`Self::reference`]).
+    /// Makes an array that the next kernel finds by its handle ([`Self::handle`],
+    /// [`Self::reference`]).
     ///
     /// # Errors
     ///
@@ -112,8 +115,8 @@ impl Array {
         Self::own(unsafe { bindings::kho_array_attach(name.as_char_ptr()) })
     }
 
-    /// Takes over an array that has no name by the handle it had. Fails as [`Self::attach`] does, with
-    /// [`EINVAL`] for any other number.
+    /// Takes over an array that has no name by the handle it had. Fails as [`Self::attach`] does,
+    /// with [`EINVAL`] for any other number.
     pub fn attach_at(handle: u64) -> Result<Self> {
         // SAFETY: The handle is looked up, not believed.
         Self::own(unsafe { bindings::kho_array_attach_at(handle) })

@@ -2,12 +2,12 @@
 
 //! Declarations of formats: what stands in `.modinfo` for each that the code reads or writes.
 //!
-//! `liveupdate_format=NAME:VERSION:ACCESS[:LAYOUT]`, as C has it with `MODULE_INFO()`: built-in code
-//! with the name of its module and a dot in front, modules without. The catalogue is made of these
-//! when the kernel is linked, and modinfo(8) shows a module's.
+//! `liveupdate_format=NAME:VERSION:ACCESS[:LAYOUT]`, as C has it with `MODULE_INFO()`: built-in
+//! code with the name of its module and a dot in front, modules without. The catalogue is made of
+//! these when the kernel is linked, and modinfo(8) shows a module's.
 //!
-//! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it too.
-//! The compiler alone calls these functions; `inline` keeps them out of the kernel.
+//! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it
+//! too. The compiler alone calls these functions; `inline` keeps them out of the kernel.
 #![allow(unreachable_pub)]
 
 /// Room for the longest declaration: the names of a module and of a format, two numbers.

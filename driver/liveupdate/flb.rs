@@ -35,7 +35,8 @@ use super::{
 ///
 /// It is preserved with the first file of a handler that is tied to it ([`Registration::with`]) and
 /// given up with the last. In the new kernel it is retrieved when somebody first asks for it
-/// ([`FlbSlot::incoming`]), at the latest when the last of these files is finished, and then dropped.
+/// ([`FlbSlot::incoming`]), at the latest when the last of these files is finished, and then
+/// dropped.
 ///
 /// The functions may sleep. They must not ask for their own FLB.
 ///
@@ -84,8 +85,8 @@ pub trait Flb: Sized + 'static {
     fn retrieve(handle: Self::Handle) -> Result<Self::Incoming>;
 }
 
-/// The place of one FLB: a `static`, declared with [`liveupdate_flb!`], because LUO refers to it for as
-/// long as a file needs it.
+/// The place of one FLB: a `static`, declared with [`liveupdate_flb!`], because LUO refers to it
+/// for as long as a file needs it.
 ///
 /// It does nothing until a handler is tied to it with [`Registration::with`].
 ///

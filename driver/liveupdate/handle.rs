@@ -263,7 +263,8 @@ impl<T: FromBytes + IntoBytes + Immutable> AnyHandle for Handle<T> {
 ///
 /// # Invariants
 ///
-/// `folio` is a reference that is owned by this object; `memory` is its address and holds a valid `T`.
+/// `folio` is a reference that is owned by this object; `memory` is its address and holds a valid
+/// `T`.
 pub struct Restored<T: FromBytes + IntoBytes + Immutable> {
     memory: NonNull<T>,
     folio: NonNull<bindings::folio>,

@@ -90,7 +90,8 @@ pub trait FileHandler: Sized + 'static {
 
     /// Whether `file` is of the kind that this handler preserves.
     ///
-    /// It is asked of any file at all, and must be quick. The first handler that says yes gets the file.
+    /// It is asked of any file at all, and must be quick. The first handler that says yes gets the
+    /// file.
     fn can_preserve(file: &File) -> bool;
 
     /// What two descriptors of the same thing have in common, so that it is preserved once only:
@@ -126,27 +127,29 @@ pub trait FileHandler: Sized + 'static {
 
     /// Brings what was written down up to date, as the last thing before the kexec.
     ///
-    /// `handle` is the one from [`Self::preserve`] or the last freeze; what is returned is handed over.
-    /// Tasks other than the caller of reboot(2) still run. Live state must not be destroyed, since there may be
-    /// an [`Self::unfreeze`] yet. No memory should be needed.
+    /// `handle` is the one from [`Self::preserve`] or the last freeze; what is returned is handed
+    /// over. Tasks other than the caller of reboot(2) still run. Live state must not be destroyed,
+    /// since there may be an [`Self::unfreeze`] yet. No memory should be needed.
     ///
     /// # Errors
     ///
-    /// Whatever is returned is what reboot(2) returns. The system runs on; this file counts as not frozen.
+    /// Whatever is returned is what reboot(2) returns. The system runs on; this file counts as not
+    /// frozen.
     fn freeze(live: &mut Self::Live, file: &File, handle: Self::Handle) -> Result<Self::Handle> {
         let _ = (live, file);
         Ok(handle)
     }
 
-    /// Writes anew, in this version of the format, what is kept of a file that was preserved in another
-    /// version of the same [`Family`]: the next kernel, now known, reads this one.
+    /// Writes anew, in this version of the format, what is kept of a file that was preserved in
+    /// another version of the same [`Family`]: the next kernel, now known, reads this one.
     ///
-    /// The file was preserved and is not frozen. What the other version wrote is `live`'s to give up.
+    /// The file was preserved and is not frozen. What the other version wrote is `live`'s to give
+    /// up.
     ///
     /// # Errors
     ///
-    /// Nothing may have changed then: the file stays in the other version, and if the next kernel does
-    /// not read that, loading it, or the reboot, fails with this.
+    /// Nothing may have changed then: the file stays in the other version, and if the next kernel
+    /// does not read that, loading it, or the reboot, fails with this.
     fn rewrite(live: &mut Self::Live, file: &File) -> Result<Self::Handle> {
         let _ = (live, file);
         Err(EPROTONOSUPPORT)
@@ -159,8 +162,8 @@ pub trait FileHandler: Sized + 'static {
 
     /// Makes a file, in the new kernel, from what was written down.
     ///
-    /// It is called once, whatever it returns. `handle`, and what can be read by means of it, comes from
-    /// another kernel and must be checked before it is used.
+    /// It is called once, whatever it returns. `handle`, and what can be read by means of it, comes
+    /// from another kernel and must be checked before it is used.
     ///
     /// # Errors
     ///
@@ -183,8 +186,8 @@ pub trait FileHandler: Sized + 'static {
     }
 }
 
-/// What handlers have in common that write versions of one format: what they keep of a preserved file
-/// is the same, so that each can [rewrite](FileHandler::rewrite) what another has preserved.
+/// What handlers have in common that write versions of one format: what they keep of a preserved
+/// file is the same, so that each can [rewrite](FileHandler::rewrite) what another has preserved.
 ///
 /// A `static`, named in the [declaration](crate::liveupdate_handler) of each of them.
 pub struct Family<L> {
@@ -204,8 +207,9 @@ impl<L> Family<L> {
     }
 }
 
-/// The place of one file handler: a `static`, declared with [`liveupdate_handler!`], because LUO refers to it for as long as there is
-/// a file of this kind, which may be longer than it is registered.
+/// The place of one file handler: a `static`, declared with [`liveupdate_handler!`], because LUO
+/// refers to it for as long as there is a file of this kind, which may be longer than it is
+/// registered.
 ///
 /// [`liveupdate_handler!`]: crate::liveupdate_handler
 ///
@@ -226,7 +230,8 @@ impl<T: FileHandler> HandlerSlot<T> {
     /// What rewrites files of the family, if this handler does.
     pub(super) const CONVERT: Convert = Shell::<T>::CONVERT;
 
-    /// A slot for a `static`; it does nothing until it is registered. Made by `liveupdate_handler!`.
+    /// A slot for a `static`; it does nothing until it is registered. Made by
+    /// `liveupdate_handler!`.
     #[doc(hidden)]
     pub const fn __new(family: Option<&'static Family<T::Live>>) -> Self {
         // INVARIANT: Written right here.
@@ -256,11 +261,11 @@ impl<T: FileHandler> HandlerSlot<T> {
     pub fn register(&'static self) -> Result<Registration<T>> {
         let err = match self.family {
             // SAFETY: `inner` is initialised, and static: it stays valid as long as the module. A
-            // module is not unloaded before it has dropped what it owns, and not as long as there are
-            // files of this handler, since LUO holds a reference to the owner for each.
+            // module is not unloaded before it has dropped what it owns, and not as long as there
+            // are files of this handler, since LUO holds a reference to the owner for each.
             None => unsafe { bindings::liveupdate_register_file_handler(self.as_raw()) },
-            // SAFETY: As above. All that have the address of this family have its type, so what they
-            // keep of a file is a `T::Live`, as `convert` needs it.
+            // SAFETY: As above. All that have the address of this family have its type, so what
+            // they keep of a file is a `T::Live`, as `convert` needs it.
             Some(family) => unsafe {
                 bindings::liveupdate_register_version(
                     self.as_raw(),
@@ -318,7 +323,8 @@ impl<T: FileHandler> Registration<T> {
         Ok(self)
     }
 
-    /// Keeps the handler registered for ever. If it belongs to a module, that can no longer be unloaded.
+    /// Keeps the handler registered for ever. If it belongs to a module, that can no longer be
+    /// unloaded.
     pub fn forever(self) {
         let owner = this_module::<T::OwnerModule>().as_ptr();
         // SAFETY: The owner is null or the module that is running this code. The function
@@ -335,7 +341,8 @@ impl<T: FileHandler> Drop for Registration<T> {
     }
 }
 
-/// The function that makes what another version's handler has preserved into what this one would have.
+/// The function that makes what another version's handler has preserved into what this one would
+/// have.
 type Convert = Option<unsafe extern "C" fn(*mut bindings::liveupdate_file_op_args, u32) -> c_int>;
 
 /// The functions that LUO calls for `T`: each turns pointers into references once, calls the safe
@@ -370,9 +377,9 @@ impl<T: FileHandler> Shell<T> {
 
     /// # Safety
     ///
-    /// `file` must be a file of which the caller holds a reference for the duration of `'a`, and that
-    /// no `fdget_pos()` without the position's lock is active for. LUO's callers come by ioctl(2),
-    /// close(2) or reboot(2) and hold references from `fget()` or a handler.
+    /// `file` must be a file of which the caller holds a reference for the duration of `'a`, and
+    /// that no `fdget_pos()` without the position's lock is active for. LUO's callers come by
+    /// ioctl(2), close(2) or reboot(2) and hold references from `fget()` or a handler.
     unsafe fn file<'a>(file: *mut bindings::file) -> &'a File {
         // SAFETY: As the caller guarantees.
         unsafe { File::from_raw_file(file) }
@@ -380,10 +387,11 @@ impl<T: FileHandler> Shell<T> {
 
     /// # Safety
     ///
-    /// `private_data` must come from [`Self::preserve`], or that of a handler that keeps the same type,
-    /// and be accessed by nobody else during `'a`.
+    /// `private_data` must come from [`Self::preserve`], or that of a handler that keeps the same
+    /// type, and be accessed by nobody else during `'a`.
     unsafe fn live<'a>(private_data: *mut c_void) -> &'a mut T::Live {
-        // SAFETY: `preserve` left a `KBox<T::Live>` there, whoever's it was, and as the caller guarantees.
+        // SAFETY: `preserve` left a `KBox<T::Live>` there, whoever's it was, and as the caller
+        // guarantees.
         unsafe { &mut *private_data.cast() }
     }
 

@@ -5,8 +5,8 @@
 //! It stands in the catalogue with the format's version, so that a layout that changed under the
 //! same version is found by comparing two kernels, and by a test before there are two.
 //!
-//! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it too.
-//! The compiler alone calls these functions; `inline` keeps them out of the kernel.
+//! This file uses nothing but `core`: the crate that has no drivers but formats of its own has it
+//! too. The compiler alone calls these functions; `inline` keeps them out of the kernel.
 #![allow(unreachable_pub)]
 
 /// A field of what is handed over: its name, and where it stands, in bytes.

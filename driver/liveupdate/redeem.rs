@@ -89,7 +89,8 @@ impl<T: Handover> PreservedRecord<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Self::new`] but `ENOMEM`; what is written then is no record, until this is called again.
+    /// Those of [`Self::new`] but `ENOMEM`; what is written then is no record, until this is called
+    /// again.
     pub fn update(&mut self, value: &T) -> Result {
         value.encode_into(self.version, self.memory.as_mut_bytes())?;
         Ok(())
@@ -106,12 +107,13 @@ impl<T: Handover> PreservedRecord<T> {
     }
 }
 
-/// The address of a record, on its way to the new kernel: what a file handler's or an FLB's `Handle` is.
+/// The address of a record, on its way to the new kernel: what a file handler's or an FLB's
+/// `Handle` is.
 pub struct RecordHandle<T: Handover>(Handle<Encoded<T>>);
 
 impl<T: Handover> RecordHandle<T> {
-    /// Takes the record, in the new kernel, and frees its memory. It can be taken once. A record of an
-    /// older version is read as well.
+    /// Takes the record, in the new kernel, and frees its memory. It can be taken once. A record of
+    /// an older version is read as well.
     ///
     /// # Errors
     ///
@@ -144,7 +146,8 @@ impl<T: Handover> Ref<Page<T>> {
     ///
     /// # Errors
     ///
-    /// Those of [`RecordHandle::take`]: `ENOENT` if it was redeemed before, `EINVAL` if another struct is there.
+    /// Those of [`RecordHandle::take`]: `ENOENT` if it was redeemed before, `EINVAL` if another
+    /// struct is there.
     pub fn redeem(self) -> Result<T> {
         let (address, _) = self.__into_parts();
         RecordHandle::from_raw(address).take()
@@ -174,7 +177,8 @@ impl<T: Item + FromBytes + IntoBytes + Immutable> Ref<Memory<T>> {
 
 /// A table of records of `T`, of any length, that the next kernel gets: the old kernel's side.
 ///
-/// It is a vmalloc area. Dropping it takes the preservation back and frees it; the kexec drops nothing.
+/// It is a vmalloc area. Dropping it takes the preservation back and frees it; the kexec drops
+/// nothing.
 ///
 /// # Invariants
 ///
@@ -250,7 +254,8 @@ impl<T: Handover> Ref<Area<T>> {
     ///
     /// # Errors
     ///
-    /// [`EINVAL`] if no area is preserved there, it was taken before, or there is no memory to map it.
+    /// [`EINVAL`] if no area is preserved there, it was taken before, or there is no memory to map
+    /// it.
     pub fn redeem(self) -> Result<RestoredArea<T>> {
         let (first, detail) = self.__into_parts();
         let mut area = bindings::kho_vmalloc::default();

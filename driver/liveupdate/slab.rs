@@ -100,8 +100,9 @@ impl Untaken {
 ///
 /// # Invariants
 ///
-/// `raw` is a cache that this object owns. An object in it belongs to one [`Object`], or to nobody: then it
-/// was kept, or it is one of `untaken`, or `listed` is not set, in which case there is no [`Object`] at all.
+/// `raw` is a cache that this object owns. An object in it belongs to one [`Object`], or to nobody:
+/// then it was kept, or it is one of `untaken`, or `listed` is not set, in which case there is no
+/// [`Object`] at all.
 #[pin_data(PinnedDrop)]
 struct Owned {
     raw: NonNull<bindings::kho_slab>,
@@ -203,19 +204,21 @@ impl PinnedDrop for Owned {
 
 /// A preserved cache of objects of type `T`.
 ///
-/// An object is preserved from the moment it is allocated until it is freed. There is nothing to write down
-/// before the kexec, and nothing to do: what is in the cache when the machine jumps is in it when the next
-/// kernel attaches it. As all bytes are a `T`, so is whatever a kernel with bugs left there; **its numbers are to
-/// be checked**, as any that come from another kernel.
+/// An object is preserved from the moment it is allocated until it is freed. There is nothing to
+/// write down before the kexec, and nothing to do: what is in the cache when the machine jumps is
+/// in it when the next kernel attaches it. As all bytes are a `T`, so is whatever a kernel with
+/// bugs left there; **its numbers are to be checked**, as any that come from another kernel.
 ///
-/// This is a shared owner: clones are the same cache. The cache goes with the last slab and the last
-/// [`Object`] of it if there is nothing left in it. **What is in it then stays preserved for the next kernel**,
-/// and nobody gets at it before that. [`Self::destroy`] frees it instead.
+/// This is a shared owner: clones are the same cache. The cache goes with the last slab and the
+/// last [`Object`] of it if there is nothing left in it.
+/// **What is in it then stays preserved for the next kernel**, and nobody gets at it before that.
+/// [`Self::destroy`] frees it instead.
 ///
-/// The objects that came with a cache are not those of whoever attached it until they are asked for: all
-/// that are left, one by one ([`Self::left`]), or a particular one by its handle ([`Self::take`]). Each is
-/// given out once, which is what makes an [`Object`] an exclusive owner without `unsafe`. The two may be
-/// mixed, and new objects allocated in between. What nobody takes stays allocated, and preserved.
+/// The objects that came with a cache are not those of whoever attached it until they are asked
+/// for: all that are left, one by one ([`Self::left`]), or a particular one by its handle
+/// ([`Self::take`]). Each is given out once, which is what makes an [`Object`] an exclusive owner
+/// without `unsafe`. The two may be mixed, and new objects allocated in between. What nobody takes
+/// stays allocated, and preserved.
 ///
 /// Any number of threads may use it. All functions may sleep.
 ///
@@ -251,8 +254,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
         assert!(align_of::<T>() <= PAGE_SIZE, "aligned to pages at most");
     };
 
-    /// Makes a cache that the next kernel finds by its name: up to 48 letters, digits and `-_.`. All
-    /// there is room for is some thirty names.
+    /// Makes a cache that the next kernel finds by its name: up to 48 letters, digits and `-_.`.
+    /// All there is room for is some thirty names.
     ///
     /// # Errors
     ///
@@ -269,7 +272,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
         })
     }
 
-    /// Makes a cache that the next kernel finds by its handle ([`Self::handle`], [`Self::reference`]).
+    /// Makes a cache that the next kernel finds by its handle ([`Self::handle`],
+    /// [`Self::reference`]).
     ///
     /// # Errors
     ///
@@ -283,7 +287,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
 
     /// Takes over a cache of the previous kernel by its name. It is checked as a whole first.
     ///
-    /// Only size and alignment say that its objects are such as `T`: another layout is another name.
+    /// Only size and alignment say that its objects are such as `T`: another layout is another
+    /// name.
     ///
     /// # Errors
     ///
@@ -298,8 +303,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
         })
     }
 
-    /// Takes over a cache that has no name by the handle it had. Fails as [`Self::attach`] does, with
-    /// [`EINVAL`] for any other number.
+    /// Takes over a cache that has no name by the handle it had. Fails as [`Self::attach`] does,
+    /// with [`EINVAL`] for any other number.
     pub fn attach_at(handle: u64) -> Result<Self> {
         // SAFETY: The handle is looked up, not believed.
         Self::new(false, |size, align| unsafe {
@@ -321,8 +326,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
 
     /// Allocates an object and makes it `value`.
     ///
-    /// It is preserved while it is still zero. Should the machine jump in between, the next kernel finds a `T` of
-    /// zero bytes: let these say that there is nothing.
+    /// It is preserved while it is still zero. Should the machine jump in between, the next kernel
+    /// finds a `T` of zero bytes: let these say that there is nothing.
     ///
     /// # Errors
     ///
@@ -346,8 +351,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
     ///
     /// # Errors
     ///
-    /// - [`ENOENT`] if there is none: the handle is made up, or of another cache, or the object was taken
-    ///   before, or it is one of this kernel's.
+    /// - [`ENOENT`] if there is none: the handle is made up, or of another cache, or the object was
+    ///   taken before, or it is one of this kernel's.
     /// - [`ENOMEM`], and it may be tried again.
     pub fn take(&self, handle: u64) -> Result<Object<T>> {
         self.owned.list()?;
@@ -371,8 +376,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
 
     /// The object at an address of `untaken`, for who takes it from there.
     fn object(&self, address: u64) -> Option<Object<T>> {
-        // INVARIANT: By those of `Owned` nobody has the object. `T` is `FromBytes`, so that any bytes
-        // are a valid one; the cache is of objects of its size and alignment.
+        // INVARIANT: By those of `Owned` nobody has the object. `T` is `FromBytes`, so that any
+        // bytes are a valid one; the cache is of objects of its size and alignment.
         Some(Object {
             memory: self.owned.at(address)?,
             owned: self.owned.clone(),
@@ -398,14 +403,14 @@ impl<T: FromBytes + IntoBytes + Immutable> Slab<T> {
         Ref::__new(self.handle(), 0)
     }
 
-    /// Frees the cache, with all objects that nobody has. It happens once the last [`Object`] and the last
-    /// clone are dropped.
+    /// Frees the cache, with all objects that nobody has. It happens once the last [`Object`] and
+    /// the last clone are dropped.
     pub fn destroy(self) {
         self.owned.doomed.store(true, Relaxed);
     }
 
-    /// Pretends a kexec: what is in the cache is now what the previous kernel left. Not as long as somebody
-    /// has an object, or a clone of the cache.
+    /// Pretends a kexec: what is in the cache is now what the previous kernel left. Not as long as
+    /// somebody has an object, or a clone of the cache.
     #[cfg(CONFIG_KUNIT)]
     pub(super) fn cross(self) -> Result<Self> {
         let mut owned = Arc::into_unique_or_drop(self.owned).ok_or(EBUSY)?;
@@ -462,7 +467,8 @@ impl<T: FromBytes + IntoBytes + Immutable> Iterator for Left<'_, T> {
 
 /// An object in a [`Slab`], owned as by a `KBox`: dropped, it is free, and zero.
 ///
-/// The kexec drops nothing: an object that somebody has when the machine jumps is there in the next kernel.
+/// The kexec drops nothing: an object that somebody has when the machine jumps is there in the next
+/// kernel.
 ///
 /// # Invariants
 ///
@@ -502,9 +508,9 @@ impl<T: FromBytes + IntoBytes + Immutable> Object<T> {
 
     /// Changes the object in two steps, so that no kernel finds the second without the first.
     ///
-    /// The machine may jump between any two stores, and the compiler may swap those to one object. Where
-    /// one field says that others are good, as a state says that there is a result, these are written by
-    /// `first`, and that one by `last`. It should be one number: then it is one store.
+    /// The machine may jump between any two stores, and the compiler may swap those to one object.
+    /// Where one field says that others are good, as a state says that there is a result, these are
+    /// written by `first`, and that one by `last`. It should be one number: then it is one store.
     pub fn in_order(&mut self, first: impl FnOnce(&mut T), last: impl FnOnce(&mut T)) {
         first(self);
         barrier::smp_mb(barrier::Write);
@@ -532,9 +538,9 @@ impl<T: FromBytes + IntoBytes + Immutable> DerefMut for Object<T> {
 
 impl<T: FromBytes + IntoBytes + Immutable> Drop for Object<T> {
     fn drop(&mut self) {
-        // SAFETY: By the invariants it is an object of the cache, and nobody else has it. If `T` has
-        // drop glue, that is not run, no more than when the machine jumps. It fails only for what is
-        // no object.
+        // SAFETY: By the invariants it is an object of the cache, and nobody else has it. If `T`
+        // has drop glue, that is not run, no more than when the machine jumps. It fails only for
+        // what is no object.
         unsafe { bindings::kho_slab_free(self.owned.raw(), self.memory.as_ptr().cast()) };
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Slab caches and arrays for drivers: who owns what, a pretended kexec, and handles that mean nothing.
+//! Slab caches and arrays for drivers: who owns what, a pretended kexec, and handles that mean
+//! nothing.
 
 use super::{
     array::Array,

@@ -5,9 +5,9 @@
 //! [`Kept`] is a file in the old kernel and [`Arrived`] one in the new. The calls go through the
 //! table of functions that LUO has. Instead of a kexec, the live state is leaked, as a kexec would
 //! lose it, and [`Preserved`] memory can be taken by its handle in the kernel that preserved it.
-//! The objects of a slab cache can be taken once it was sent over by [`cross`]. What a handler preserves by
-//! other means cannot. Neither FLBs nor other handlers are involved.
-//! If the live state holds a file, that is leaked with it: a module whose tests did so stays loaded.
+//! The objects of a slab cache can be taken once it was sent over by [`cross`]. What a handler
+//! preserves by other means cannot. Neither FLBs nor other handlers are involved. If the live state
+//! holds a file, that is leaked with it: a module whose tests did so stays loaded.
 //!
 //! [`Preserved`]: super::Preserved
 
@@ -70,7 +70,8 @@ fn change(matches: impl Fn(u64) -> bool, to: impl Fn(u64) -> u64) -> bool {
     })
 }
 
-/// A slot for a handler that only tests know: it is never registered, so its format is not declared.
+/// A slot for a handler that only tests know: it is never registered, so its format is not
+/// declared.
 pub const fn slot<T: FileHandler>() -> HandlerSlot<T> {
     HandlerSlot::__new(None)
 }
@@ -106,7 +107,8 @@ pub(super) fn take(phys: u64) -> Option<NonNull<bindings::folio>> {
     NonNull::new(folio)
 }
 
-/// Pretends a kexec for a slab cache: the objects that were kept are those that the previous kernel left.
+/// Pretends a kexec for a slab cache: the objects that were kept are those that the previous kernel
+/// left.
 ///
 /// # Errors
 ///
@@ -176,11 +178,13 @@ impl<T: FileHandler> Kept<T> {
         self.noting(|args| to_result(unsafe { freeze(args) }))
     }
 
-    /// Has another version of the format written, as LUO does when it is known what the next kernel reads.
+    /// Has another version of the format written, as LUO does when it is known what the next kernel
+    /// reads.
     ///
     /// # Errors
     ///
-    /// Those of the other handler, with what is as it was; [`EPROTONOSUPPORT`] if it rewrites nothing.
+    /// Those of the other handler, with what is as it was; [`EPROTONOSUPPORT`] if it rewrites
+    /// nothing.
     pub fn rewrite<U: FileHandler<Live = T::Live>>(
         mut self,
         slot: &'static HandlerSlot<U>,
@@ -188,8 +192,8 @@ impl<T: FileHandler> Kept<T> {
         let done = HandlerSlot::<U>::CONVERT
             .ok_or(EPROTONOSUPPORT)
             .and_then(|convert| {
-                // SAFETY: The arguments are those of an operation on the preserved file. Both handlers
-                // keep a `T::Live`.
+                // SAFETY: The arguments are those of an operation on the preserved file. Both
+                // handlers keep a `T::Live`.
                 self.noting(|args| to_result(unsafe { convert(args, 0) }))
             });
         if let Err(err) = done {
@@ -272,7 +276,8 @@ impl<T: FileHandler> Kept<T> {
 impl<T: FileHandler> Drop for Kept<T> {
     fn drop(&mut self) {
         if let Some(unpreserve) = Self::ops(self.slot).unpreserve {
-            // SAFETY: The arguments are those of an operation on the preserved file; this is the last.
+            // SAFETY: The arguments are those of an operation on the preserved file; this is the
+            // last.
             unsafe { unpreserve(&mut self.args()) };
         }
     }

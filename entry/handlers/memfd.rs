@@ -198,7 +198,8 @@ impl Drop for NewMemfd {
 }
 
 impl NewMemfd {
-    /// Fills some in. Once the file is shared, these are as well, and want of memory is no reason to fail.
+    /// Fills some in. Once the file is shared, these are as well, and want of memory is no reason
+    /// to fail.
     fn fill_some(&mut self, list: &[glue::lu_memfd_run], nr: c_uint) -> Result {
         let shared = self.to_come.is_some();
         // SAFETY: The invariant; the frames were claimed from the incoming tree in blocks of these
@@ -395,8 +396,8 @@ unsafe extern "C" fn lu_memfd_preserve(
 
 /// # Safety
 ///
-/// `file` is an open shmem file that [`lu_memfd_preserve`] preserved as `data`, or that was converted
-/// to this version since.
+/// `file` is an open shmem file that [`lu_memfd_preserve`] preserved as `data`, or that was
+/// converted to this version since.
 #[no_mangle]
 unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, data: u64) {
     let mut batch = [NO_FOLIO; BATCH];
@@ -411,8 +412,8 @@ unsafe extern "C" fn lu_memfd_unpreserve(file: *mut glue::file, version: u32, da
     file.thaw();
 }
 
-/// Brings up to date what is recorded of a file; also looks whether its memory is good, if there may be
-/// bad memory that was not known of when it was preserved.
+/// Brings up to date what is recorded of a file; also looks whether its memory is good, if there
+/// may be bad memory that was not known of when it was preserved.
 ///
 /// # Safety
 ///

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C API of preserved sparse arrays: include/linux/kho_array.h. What an array is is `kho/array/`;
-//! here is its lock.
+//! The C API of preserved sparse arrays: include/linux/kho_array.h. What an array is is
+//! `kho/array/`; here is its lock.
 
 use kernel::new_mutex;
 use kernel::prelude::*;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C API of block sets: include/linux/kho_block.h. What a block holds is `kho/block.rs`; here is
-//! the list of them that the C structures keep.
+//! The C API of block sets: include/linux/kho_block.h. What a block holds is `kho/block.rs`; here
+//! is the list of them that the C structures keep.
 
 use core::ffi::c_void;
 use core::ptr::{addr_of_mut, null_mut};

@@ -38,8 +38,8 @@ static int __init settle(void)
 core_initcall(settle);
 
 /*
- * Last of all before the kexec: whoever serialises has done so. What comes after it, the shutdown of
- * devices and of the system's core, may leave no timer to sleep by.
+ * Last of all before the kexec: whoever serialises has done so. What comes after it, the shutdown
+ * of devices and of the system's core, may leave no timer to sleep by.
  */
 static int reboot(struct notifier_block *nb, unsigned long action, void *data)
 {
@@ -57,8 +57,8 @@ static int __init init(void)
 fs_initcall(init);
 
 /*
- * What mm/memblock.c hands over for reserve_mem=. That file stays as it is, so its format is declared
- * here; the other formats are declared where their code is.
+ * What mm/memblock.c hands over for reserve_mem=. That file stays as it is, so its format is
+ * declared here; the other formats are declared where their code is.
  */
 MODULE_INFO(liveupdate_format, "memblock:1:rw");
 

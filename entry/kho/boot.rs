@@ -77,8 +77,8 @@ extern "C" fn kho_populate(fdt_phys: u64, fdt_len: u64, scratch_phys: u64, scrat
     }
 }
 
-/// The command line is known, and the firmware's map is as it has it; memblock gets it next. An option
-/// that cuts memory off may have cut off scratch, which is not mapped then.
+/// The command line is known, and the firmware's map is as it has it; memblock gets it next. An
+/// option that cuts memory off may have cut off scratch, which is not mapped then.
 #[no_mangle]
 extern "C" fn lu_memory_known() {
     let Some(fdt) = state::handed_over() else {

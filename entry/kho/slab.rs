@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The C API of preserved slab caches: include/linux/kho_slab.h. What a cache is is `kho/slab/`; here
-//! are its constructor, copies of what kmalloc has, and addresses that C can use.
+//! The C API of preserved slab caches: include/linux/kho_slab.h. What a cache is is `kho/slab/`;
+//! here are its constructor, copies of what kmalloc has, and addresses that C can use.
 
 use core::ffi::c_void;
 use core::ptr::{copy_nonoverlapping, null_mut};
@@ -44,8 +44,8 @@ pub(super) unsafe fn name_of<'a>(name: *const c_char) -> &'a [u8] {
 ///
 /// # Errors
 ///
-/// [`ENOENT`] if there is none, or it was taken over; [`EINVAL`] for a name that cannot be, or if it
-/// was not preserved.
+/// [`ENOENT`] if there is none, or it was taken over; [`EINVAL`] for a name that cannot be, or if
+/// it was not preserved.
 pub(super) fn named(kind: &Kind, name: &[u8]) -> Result<PhysAddr> {
     if name.is_empty() {
         return Err(EINVAL);
@@ -157,8 +157,8 @@ fn alloc(slab: &Slab, sleep: Sleep) -> *mut c_void {
     };
     let object = pointer(object);
     if let Some(ctor) = slab.ctor {
-        // SAFETY: Whoever made the cache promised so; the object is allocated, and nobody else knows
-        // of it.
+        // SAFETY: Whoever made the cache promised so; the object is allocated, and nobody else
+        // knows of it.
         unsafe { ctor(object) };
     }
     object
@@ -246,8 +246,8 @@ unsafe extern "C" fn kho_slab_save(slab: *mut kho_slab, from: *const c_void, siz
     let Ok(object) = slab.cache.alloc(Sleep::May) else {
         return 0;
     };
-    // SAFETY: There are as many bytes by the caller's promise; an object has no fewer, and is nobody
-    // else's yet.
+    // SAFETY: There are as many bytes by the caller's promise; an object has no fewer, and is
+    // nobody else's yet.
     unsafe { copy_nonoverlapping(from.cast::<u8>(), pointer(object).cast(), size) };
     object.phys().raw()
 }
@@ -420,7 +420,8 @@ mod tests {
 
     #[test]
     fn objects_come_and_go() {
-        // SAFETY: The cache is destroyed at the end; each object is freed once, and none is used then.
+        // SAFETY: The cache is destroyed at the end; each object is freed once, and none is used
+        // then.
         unsafe {
             let slab = kho_slab_create(c"kunit".as_char_ptr(), 100, 32, Some(seven));
             assert!(kernel::error::from_err_ptr(slab).is_ok());
@@ -463,8 +464,8 @@ mod tests {
     #[test]
     fn what_kmalloc_has_is_copied_there_and_back() {
         let record = [1u8, 2, 3, 4, 5];
-        // SAFETY: The cache is destroyed at the end; `record` has as many bytes as is said, and what
-        // is loaded is freed once, and has as many as an object.
+        // SAFETY: The cache is destroyed at the end; `record` has as many bytes as is said, and
+        // what is loaded is freed once, and has as many as an object.
         unsafe {
             let slab = kho_slab_create(core::ptr::null(), 24, 8, None);
             assert!(kernel::error::from_err_ptr(slab).is_ok());

@@ -17,10 +17,10 @@
 #include "../../sys/c/glue.h"
 
 /*
- * What a kexec would boot: its address, or 0; and whether KHO has put into it where the handover is.
- * Called without kexec_lock: taking it would make a concurrent kexec_file_load() fail with -EBUSY.
- * The image may be freed meanwhile, so the answer can be stale; reboot asks again with the lock
- * held.
+ * What a kexec would boot: its address, or 0; and whether KHO has put into it where the handover
+ * is. Called without kexec_lock: taking it would make a concurrent kexec_file_load() fail with
+ * -EBUSY. The image may be freed meanwhile, so the answer can be stale; reboot asks again with the
+ * lock held.
  */
 unsigned long lu_loaded_image(bool *handed)
 {

@@ -159,8 +159,8 @@ unsafe extern "C" fn liveupdate_register_file_handler(fh: *mut liveupdate_file_h
 
 /// Registers a handler that has more than one version, each with a handler of its own. `convert`
 /// makes what another version's handler has preserved into what this one would have: it gets the
-/// arguments as the other one left them, and that one's version. Handlers with the same `family`, any
-/// address that is theirs, keep the same in `private_data`; from others nothing is converted.
+/// arguments as the other one left them, and that one's version. Handlers with the same `family`,
+/// any address that is theirs, keep the same in `private_data`; from others nothing is converted.
 ///
 /// # Safety
 ///
@@ -297,7 +297,7 @@ extern "C" fn liveupdate_arrival() -> c_int {
     )
 }
 
-/// What arrived of an FLB.
+/// The record of an FLB that arrived.
 ///
 /// # Safety
 ///

@@ -40,7 +40,8 @@ static ssize_t sessions_read(struct file *file, struct kobject *kobj,
 	return lu_luo_sessions(offset, buf, len);
 }
 
-static const struct bin_attribute sessions_attr = __BIN_ATTR(sessions, 0400, sessions_read, NULL, 0);
+static const struct bin_attribute sessions_attr =
+	__BIN_ATTR(sessions, 0400, sessions_read, NULL, 0);
 
 static struct attribute *attributes[] = {
 	&enabled_attr.attr,

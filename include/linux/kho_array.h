@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Preserved sparse arrays: 64-bit values by 64-bit index, which live through a live update where they
- * are.
+ * Preserved sparse arrays: 64-bit values by 64-bit index, which live through a live update where
+ * they are.
  *
  * All functions may sleep, and any number of threads may call them at the same time.
  */
@@ -18,8 +18,8 @@ struct kho_array;
  * kho_array_create() - Make an array without values.
  * @name: As for kho_slab_create().
  *
- * Return: The array, or an ERR_PTR: -EINVAL for a wrong name and while KHO is off, -EEXIST for a name
- * in use, -ENOMEM.
+ * Return: The array, or an ERR_PTR: -EINVAL for a wrong name and while KHO is off, -EEXIST for a
+ * name in use, -ENOMEM.
  */
 struct kho_array *kho_array_create(const char *name);
 
@@ -29,8 +29,8 @@ struct kho_array *kho_array_create(const char *name);
  *
  * An array that is not taken over stays preserved and reserved.
  *
- * Return: The array, or an ERR_PTR: -ENOENT if there is none of that name; -EINVAL if it is damaged;
- * -EIO if some of its memory has gone bad; -ENOMEM, after which it may be tried again.
+ * Return: The array, or an ERR_PTR: -ENOENT if there is none of that name; -EINVAL if it is
+ * damaged; -EIO if some of its memory has gone bad; -ENOMEM, after which it may be tried again.
  */
 struct kho_array *kho_array_attach(const char *name);
 
@@ -54,8 +54,8 @@ void kho_array_destroy(struct kho_array *array);
  * @index: Where.
  * @value: What.
  *
- * Return: 1 if there was a value, which has been replaced; 0 if there was none; -ENOMEM, and nothing
- * has changed then.
+ * Return: 1 if there was a value, which has been replaced; 0 if there was none; -ENOMEM, and
+ * nothing has changed then.
  */
 int kho_array_set(struct kho_array *array, u64 index, u64 value);
 
@@ -100,8 +100,8 @@ void kho_array_clear_range(struct kho_array *array, u64 first, u64 last);
 bool kho_array_next(struct kho_array *array, u64 *index, u64 last, u64 *value);
 
 /**
- * kho_array_handle() - Give the number by which kho_array_attach_at() finds an array without a name.
- * @array: The array.
+ * kho_array_handle() - Give the number by which kho_array_attach_at() finds an array without a
+ * name. @array: The array.
  *
  * Return: The handle, which the owner hands over in bytes of its own.
  */

@@ -5,8 +5,8 @@
  * Objects are preserved from the moment they are allocated, until they are freed. The next kernel
  * attaches the cache, finds the objects in it, and goes on allocating and freeing. Any number of
  * threads may call the functions at the same time. All may sleep but those that say they do not,
- * which can be called in any context but NMIs. Each CPU allocates from pages of its own, on its NUMA
- * node.
+ * which can be called in any context but NMIs. Each CPU allocates from pages of its own, on its
+ * NUMA node.
  */
 #ifndef _LINUX_KHO_SLAB_H
 #define _LINUX_KHO_SLAB_H
@@ -18,8 +18,8 @@
 struct kho_slab;
 
 /**
- * kho_slab_create() - Make a cache.
- * @name: Up to 48 letters, digits and "-_.", by which the next kernel finds the cache. If it is NULL
+ * kho_slab_create() - Make a cache. @name: Up to 48 letters, digits and "-_.", by which the next
+ * kernel finds the cache. If it is NULL
  *	or "", the cache is found by its handle. There is room for some thirty names in a handover.
  * @size: Bytes of an object, up to a page.
  * @align: Alignment of objects: a power of two up to a page, or 0.
@@ -38,12 +38,12 @@ struct kho_slab *kho_slab_create(const char *name, size_t size, size_t align,
  * @align: As for kho_slab_create(); must be what the previous kernel said.
  * @ctor: Called for objects that are allocated from now on, not for those that are there.
  *
- * The whole cache is checked first. A cache that is not taken over stays preserved and reserved. One
- * that was taken over cannot be attached a second time.
+ * The whole cache is checked first. A cache that is not taken over stays preserved and reserved.
+ * One that was taken over cannot be attached a second time.
  *
  * Return: The cache, or an ERR_PTR: -ENOENT if there is none of that name; -EINVAL if it is damaged
- * or of another size or alignment; -EEXIST if this kernel has made one of that name; -EIO if some of
- * its memory has gone bad; -ENOMEM, after which it may be tried again.
+ * or of another size or alignment; -EEXIST if this kernel has made one of that name; -EIO if some
+ * of its memory has gone bad; -ENOMEM, after which it may be tried again.
  */
 struct kho_slab *kho_slab_attach(const char *name, size_t size, size_t align,
 				 void (*ctor)(void *object));
@@ -98,8 +98,8 @@ void *kho_slab_zalloc(struct kho_slab *slab);
  * @slab: The cache.
  * @object: An object of this cache, or NULL.
  *
- * The object is zeroed, so that nothing of it is left for the next kernel. A page without objects is
- * given back; each CPU keeps one of those that it allocates from.
+ * The object is zeroed, so that nothing of it is left for the next kernel. A page without objects
+ * is given back; each CPU keeps one of those that it allocates from.
  *
  * Return: 0, or -EINVAL if @object is no allocated object of this cache; nothing has changed then.
  */
@@ -124,9 +124,9 @@ void kho_slab_shrink(struct kho_slab *slab);
 
 /**
  * kho_slab_save() - Preserve a copy of something that was allocated elsewhere, as by kmalloc().
- * @slab: The cache.
- * @from: What is copied, in a handler's freeze() for instance, when nobody changes it any more.
- * @size: Bytes to copy, at most the size of an object. The rest of the object is as kho_slab_alloc()
+ * @slab: The cache. @from: What is copied, in a handler's freeze() for instance, when nobody
+ * changes it any more. @size: Bytes to copy, at most the size of an object. The rest of the object
+ * is as kho_slab_alloc()
  *	leaves it.
  *
  * The original stays the caller's. Nothing else that happens to be near it is handed over.
@@ -143,8 +143,8 @@ u64 kho_slab_save(struct kho_slab *slab, const void *from, size_t size);
  *
  * As many bytes are copied as an object has. The object is freed.
  *
- * Return: Memory for kfree(), or an ERR_PTR: -EINVAL if no object is allocated there, also if it was
- * loaded already; -ENOMEM.
+ * Return: Memory for kfree(), or an ERR_PTR: -EINVAL if no object is allocated there, also if it
+ * was loaded already; -ENOMEM.
  */
 void *kho_slab_load(struct kho_slab *slab, u64 phys, gfp_t flags);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What arrived by a live update, for who must tell apart that nothing did, that this kernel does not
- * read it, and that it is damaged. liveupdate_flb_get_incoming() has one errno for the first two.
+ * What arrived by a live update, for who must tell apart that nothing did, that this kernel does
+ * not read it, and that it is damaged. liveupdate_flb_get_incoming() has one errno for the first
+ * two.
  */
 #ifndef _LINUX_LIVEUPDATE_ARRIVAL_H
 #define _LINUX_LIVEUPDATE_ARRIVAL_H

@@ -17,8 +17,8 @@ impl Array {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for an array of another name, or one that is damaged; `EIO` if some of its memory has
-    /// gone bad; `ENOMEM`. It stays as it is then, and waits.
+    /// `EINVAL` for an array of another name, or one that is damaged; `EIO` if some of its memory
+    /// has gone bad; `ENOMEM`. It stays as it is then, and waits.
     pub(crate) fn attach(root: PhysAddr, name: &[u8]) -> Result<Self> {
         let mut claimed = Claimed::new();
         let frame = Root::claim(&mut claimed, &KIND, root, name, TYPE)?;

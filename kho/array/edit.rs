@@ -136,7 +136,8 @@ impl Array {
     }
 }
 
-/// Whether a table has no links. Neighbours of the one cleared last are where others most often are.
+/// Whether a table has no links. Neighbours of the one cleared last are where others most often
+/// are.
 fn is_empty(table: Frame, near: usize) -> bool {
     let set = |word: usize| table.word(word) != 0;
     !(near..FRAME_WORDS).any(set) && !(0..near).rev().any(set)

@@ -7,11 +7,11 @@
 //! table. The root links one tree per number of digits (1 to 6), so trees never grow in height and
 //! a small array is one root and one leaf. No path is longer than eight pages.
 //!
-//! Every change is committed by one word, so the array is right whenever a kernel stops, and there is
-//! nothing to write down before a kexec.
+//! Every change is committed by one word, so the array is right whenever a kernel stops, and there
+//! is nothing to write down before a kexec.
 //!
-//! [`shape`] says where things are, and is the format; [`edit`] sets and clears; [`find`] looks up and
-//! walks; [`attach`] takes over what was handed over.
+//! [`shape`] says where things are, and is the format; [`edit`] sets and clears; [`find`] looks up
+//! and walks; [`attach`] takes over what was handed over.
 
 mod attach;
 mod edit;
@@ -45,7 +45,8 @@ impl Array {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a name that cannot be, also while KHO is off; `EEXIST` for a name in use; `ENOMEM`.
+    /// `EINVAL` for a name that cannot be, also while KHO is off; `EEXIST` for a name in use;
+    /// `ENOMEM`.
     pub(crate) fn create(name: &[u8]) -> Result<Self> {
         Ok(Self {
             root: Root::create(&KIND, name, TYPE)?,

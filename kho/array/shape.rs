@@ -10,8 +10,8 @@ use crate::sys::{declare::Declared, declare_format, FRAME_WORDS, PAGE_SHIFT};
 const WORD: usize = 8;
 
 declare_format! {
-    /// Arrays. Read by every kernel; written only for a driver that makes one, whose own format says
-    /// that there is something to hand over.
+    /// Arrays. Read by every kernel; written only for a driver that makes one, whose own format
+    /// says that there is something to hand over.
     FORMAT = Declared::new("kho-array", 1, "r", LAYOUT);
 }
 

@@ -14,8 +14,9 @@ use crate::sys::error::{Error, Result, EINVAL, ENOMEM};
 use crate::sys::log;
 
 impl Cache {
-    /// Takes over the cache whose root is at an address. Nothing in it is trusted: every page that it
-    /// names must have been preserved and be nobody's, and every link must be made for its place.
+    /// Takes over the cache whose root is at an address. Nothing in it is trusted: every page that
+    /// it names must have been preserved and be nobody's, and every link must be made for its
+    /// place.
     ///
     /// # Errors
     ///

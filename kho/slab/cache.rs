@@ -2,10 +2,10 @@
 
 //! A cache of this kernel: allocating and freeing its objects, by any number of CPUs at a time.
 //!
-//! Each CPU allocates from a shard of its own, of its own NUMA node. When that has no free object it
-//! takes one over that has and that no other CPU allocates from, or else adds a page. An object is freed
-//! into the shard it came from, whichever CPU frees it. Locks: the chain, which may sleep; then one
-//! shard, with interrupts off.
+//! Each CPU allocates from a shard of its own, of its own NUMA node. When that has no free object
+//! it takes one over that has and that no other CPU allocates from, or else adds a page. An object
+//! is freed into the shard it came from, whichever CPU frees it. Locks: the chain, which may sleep;
+//! then one shard, with interrupts off.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -83,8 +83,8 @@ impl Cache {
         self.alloc_elsewhere(cpu, sleep)
     }
 
-    /// Frees an object, and zeroes it. A page whose last object it was is given back, but for one a CPU,
-    /// and if the caller must not sleep.
+    /// Frees an object, and zeroes it. A page whose last object it was is given back, but for one a
+    /// CPU, and if the caller must not sleep.
     ///
     /// # Errors
     ///
@@ -122,8 +122,8 @@ impl Cache {
         found
     }
 
-    /// Frees an object after `copy` has looked at it: both at once, so that it is copied by one alone. A
-    /// page whose last object it was stays. `copy` runs with interrupts off.
+    /// Frees an object after `copy` has looked at it: both at once, so that it is copied by one
+    /// alone. A page whose last object it was stays. `copy` runs with interrupts off.
     ///
     /// # Errors
     ///
@@ -144,8 +144,9 @@ impl Cache {
         }
     }
 
-    /// The first allocated object at `position` or behind it, and what is behind that; begin with 0.
-    /// Objects may be allocated and freed in between: those that are there all the time are met once.
+    /// The first allocated object at `position` or behind it, and what is behind that; begin
+    /// with 0. Objects may be allocated and freed in between: those that are there all the time
+    /// are met once.
     pub(crate) fn next(&self, position: u64) -> Option<(Object, u64)> {
         let shape = &self.shape;
         let each = shape.objects as u64;
@@ -411,8 +412,8 @@ impl Parts {
         })
     }
 
-    /// Makes the cache, with the pages of the index that were found, and how many objects each has: as
-    /// many as there is memory for.
+    /// Makes the cache, with the pages of the index that were found, and how many objects each has:
+    /// as many as there is memory for.
     pub(super) fn with(self, root: Root, shape: Shape, found: &[(Index, u64)]) -> Cache {
         let Self {
             own,

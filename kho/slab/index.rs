@@ -3,8 +3,8 @@
 //! A page of a cache's index: a link to the next one, a seal, and entries.
 //!
 //! An entry is the link to a page of objects, zero if there is none, and a bit for each of its
-//! objects, set if that is allocated. Links say which entry they stand in, and the seal which page of
-//! which index this is, so that none is taken for another.
+//! objects, set if that is allocated. Links say which entry they stand in, and the seal which page
+//! of which index this is, so that none is taken for another.
 
 use super::shape::Shape;
 pub(crate) use super::shape::{HEADER, NEXT, SEAL};

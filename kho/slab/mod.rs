@@ -10,8 +10,9 @@
 //! where they are.
 //!
 //! [`shape`] is what a cache of some type looks like, and its format; [`index`] reads and writes a
-//! page of the index; [`shard`] is such a page with its lock, and what a CPU allocates from; [`table`]
-//! finds shards; [`cache`] allocates and frees; [`attach`] takes over what was handed over.
+//! page of the index; [`shard`] is such a page with its lock, and what a CPU allocates from;
+//! [`table`] finds shards; [`cache`] allocates and frees; [`attach`] takes over what was handed
+//! over.
 
 mod attach;
 pub(crate) mod cache;

@@ -22,8 +22,8 @@ pub(crate) const NEXT: usize = 0;
 pub(crate) const SEAL: usize = 1;
 
 declare_format! {
-    /// Caches. Read by every kernel; written only for a driver that makes one, whose own format says
-    /// that there is something to hand over.
+    /// Caches. Read by every kernel; written only for a driver that makes one, whose own format
+    /// says that there is something to hand over.
     FORMAT = Declared::new("kho-slab", 1, "r", LAYOUT);
 }
 
@@ -64,9 +64,9 @@ pub(crate) struct Shape {
     inverse: u32,
 }
 
-/// What the inverse is a fraction of. With offsets and strides up to a page the quotient is exact: the
-/// inverse is too large by less than one, so the product by less than 2^12, a fraction of 2^24 that is
-/// less than one by a stride.
+/// What the inverse is a fraction of. With offsets and strides up to a page the quotient is exact:
+/// the inverse is too large by less than one, so the product by less than 2^12, a fraction of 2^24
+/// that is less than one by a stride.
 const ONE: u32 = 1 << 24;
 
 impl Shape {

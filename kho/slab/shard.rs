@@ -2,8 +2,8 @@
 
 //! A shard: a page of the index with the pages of objects entered there, under one lock.
 //!
-//! A CPU allocates from a shard of its own, so that no other wants its lock but to free an object that
-//! was allocated there.
+//! A CPU allocates from a shard of its own, so that no other wants its lock but to free an object
+//! that was allocated there.
 
 use super::index::Index;
 use super::shape::{Shape, WORD};
@@ -16,8 +16,8 @@ use crate::sys::error::{Result, EINVAL};
 use crate::sys::pages::{self, Somewhere};
 use crate::sys::Frame;
 
-/// Bits of a page's note for the entry in the shard, and for the shard's place in its bucket; those above
-/// are the bucket's number.
+/// Bits of a page's note for the entry in the shard, and for the shard's place in its bucket; those
+/// above are the bucket's number.
 const SLOT_BITS: u32 = 8;
 const AT_BITS: u32 = 48;
 
@@ -83,7 +83,8 @@ pub(super) struct Shard {
     index: Option<Index>,
     /// Objects that are allocated.
     pub(super) used: u64,
-    /// A CPU allocates here, and others keep away. It may be wrong for a while, which costs time only.
+    /// A CPU allocates here, and others keep away. It may be wrong for a while, which costs time
+    /// only.
     pub(super) owned: bool,
     /// The node that its pages are on, or the first of them.
     pub(super) node: i32,
@@ -123,8 +124,8 @@ impl Shard {
         Ok(pages)
     }
 
-    /// Puts it into the chain, with the pages that are entered in `index`, and so many objects there.
-    /// Returns the memory that it had for that before.
+    /// Puts it into the chain, with the pages that are entered in `index`, and so many objects
+    /// there. Returns the memory that it had for that before.
     pub(super) fn put(
         &mut self,
         shape: &Shape,
@@ -252,8 +253,8 @@ impl Shard {
         Ok(())
     }
 
-    /// The page an object is in, if it is allocated here; the page of the index and the word of it that
-    /// says so, and what that is.
+    /// The page an object is in, if it is allocated here; the page of the index and the word of it
+    /// that says so, and what that is.
     #[inline(always)]
     fn locate(&self, shape: &Shape, place: Place) -> Option<(Frame, Frame, usize, u64)> {
         // The note of a page that is another's says anything.
@@ -307,8 +308,8 @@ impl Shard {
         Some(PreservedPage::of(page))
     }
 
-    /// Takes out the next page that has no object, of the entries from `from` on, which then says where to
-    /// go on.
+    /// Takes out the next page that has no object, of the entries from `from` on, which then says
+    /// where to go on.
     pub(super) fn remove_next(&mut self, shape: &Shape, from: &mut usize) -> Option<PreservedPage> {
         let mut slots = *from..self.pages.len();
         let found = slots.find_map(|slot| self.remove(shape, slot));
@@ -328,8 +329,8 @@ impl Shard {
         self.index.as_ref().is_none_or(|index| index.pages == 0)
     }
 
-    /// The first allocated object at an entry and a number in its page, or behind that, with its entry
-    /// and number.
+    /// The first allocated object at an entry and a number in its page, or behind that, with its
+    /// entry and number.
     pub(super) fn next(
         &self,
         shape: &Shape,

@@ -37,8 +37,8 @@ pub(crate) const MAX_BYTES: usize = 64 << 10;
 pub(crate) const NAME: usize = 48;
 pub(crate) const RELEASE: usize = 64;
 
-/// Most beginnings of catalogues in an image that are none; more are a lie, and would cost a checksum
-/// each.
+/// Most beginnings of catalogues in an image that are none; more are a lie, and would cost a
+/// checksum each.
 const MOST_BAD: usize = 16;
 
 /// Kind of a record that is a format's.

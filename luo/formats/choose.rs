@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which version of each format is written for the next kernel, or that it cannot read what there is.
+//! Which version of each format is written for the next kernel, or that it cannot read what there
+//! is.
 //!
 //! The rule: of each format that the old kernel writes, the highest version that it may write and
 //! the new one reads. A version whose layout is known on both sides and differs is not the same
 //! one, whatever its number says.
 //!
-//! This is the tool's, between two catalogues. The kernel asks the same of its registry, a format at a
-//! time (`choice.rs`): handlers come and go there, and versions are turned off.
+//! This is the tool's, between two catalogues. The kernel asks the same of its registry, a format
+//! at a time (`choice.rs`): handlers come and go there, and versions are turned off.
 
 use super::catalogue::{Format, READ, WRITE};
 
@@ -46,8 +47,9 @@ pub(crate) fn same_layout(one: &Format<'_>, other: &Format<'_>) -> bool {
 
 /// A choice for each name that `old` writes, in the order of `old`.
 ///
-/// `old` is what the running kernel has, without the versions that it must not write, and `new` what
-/// the next kernel has. Whoever asks leaves out of `old` what will certainly not be handed over.
+/// `old` is what the running kernel has, without the versions that it must not write, and `new`
+/// what the next kernel has. Whoever asks leaves out of `old` what will certainly not be handed
+/// over.
 pub(crate) fn choose<'a, 'b, O, N>(
     old: O,
     new: N,

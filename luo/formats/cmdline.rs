@@ -154,7 +154,8 @@ fn unquote(text: &[u8], quoted: bool) -> &[u8] {
     }
 }
 
-/// The truth of a value, as the kernel's switches have it; `None` if it has none and is passed over.
+/// The truth of a value, as the kernel's switches have it; `None` if it has none and is passed
+/// over.
 fn is_true(value: &[u8]) -> Option<bool> {
     match value {
         [b'e' | b'E' | b'y' | b'Y' | b't' | b'T' | b'1', ..] => Some(true),

@@ -163,8 +163,8 @@ impl Image {
         })
     }
 
-    /// Looks whether it will have all memory that is preserved, and whether that can be handed over at
-    /// all. `tell` is told why not.
+    /// Looks whether it will have all memory that is preserved, and whether that can be handed over
+    /// at all. `tell` is told why not.
     ///
     /// # Errors
     ///

@@ -11,9 +11,10 @@
 //! | `crashkernel=SIZE@START` | itself: a crash kernel gets no memory that is not scratch |
 //!
 //! `memtest=`, `kho=` and `liveupdate=` cost everything, wherever it lies: they are
-//! [switches](super::cmdline::Switches). `movable_node`, `kernelcore=` and `movablecore=` cost nothing:
-//! what is preserved is reserved in whatever zone it is. Nor do `hugepages=`, of which there are as many
-//! as what is not preserved has room for, and `kho_scratch=`, as scratch is handed over too.
+//! [switches](super::cmdline::Switches). `movable_node`, `kernelcore=` and `movablecore=` cost
+//! nothing: what is preserved is reserved in whatever zone it is. Nor do `hugepages=`, of which
+//! there are as many as what is not preserved has room for, and `kho_scratch=`, as scratch is
+//! handed over too.
 
 use super::cmdline::words;
 use crate::kho::addr::{PageRange, Pfn};
@@ -216,8 +217,8 @@ fn within(start: u64, size: u64) -> PageRange {
     PageRange::between(Pfn::new(start.div_ceil(page)), Pfn::new(end >> PAGE_SHIFT))
 }
 
-/// A number of bytes at the beginning of a text, and what follows it: in base 8, 10 or 16, with a suffix
-/// for a unit.
+/// A number of bytes at the beginning of a text, and what follows it: in base 8, 10 or 16, with a
+/// suffix for a unit.
 fn bytes(text: &[u8]) -> Option<(u64, &[u8])> {
     let (base, digits) = match text {
         [b'0', b'x' | b'X', rest @ ..] => (16, rest),

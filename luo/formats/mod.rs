@@ -2,10 +2,10 @@
 
 //! Formats: what code reads and writes which bytes, and which of them two kernels have in common.
 //!
-//! A format is an [`id`]. What this kernel has of them stands in its [`catalogue`] ([`own`]), and in
-//! the registry of handlers. An [`image`] that is loaded is asked for its catalogue; a [`choice`] of
-//! versions follows, before the kexec; [`structures`] are preserved without any. What was [`written`]
-//! goes along, for the next kernel to judge.
+//! A format is an [`id`]. What this kernel has of them stands in its [`catalogue`] ([`own`]), and
+//! in the registry of handlers. An [`image`] that is loaded is asked for its catalogue; a
+//! [`choice`] of versions follows, before the kexec; [`structures`] are preserved without any. What
+//! was [`written`] goes along, for the next kernel to judge.
 
 pub(crate) mod catalogue;
 pub(crate) mod choice;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The rules by which it is decided whether a kernel can take over: versions, releases, command lines.
+//! The rules by which it is decided whether a kernel can take over: versions, releases, command
+//! lines.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,8 @@
 
 //! Formats of what is preserved by itself, with no file: slab caches and arrays that have a name.
 //!
-//! Those without a name are part of something that has a format of its own, whose reader reads them.
+//! Those without a name are part of something that has a format of its own, whose reader reads
+//! them.
 
 use super::choice::Choice;
 use super::id::Id;

@@ -193,8 +193,8 @@ pub(crate) struct Arrival {
     pub(crate) verdict: Verdict,
 }
 
-/// Judges a list of `size` bytes at an address. `trouble` is told what is wrong with it, and of each
-/// format that cannot be read.
+/// Judges a list of `size` bytes at an address. `trouble` is told what is wrong with it, and of
+/// each format that cannot be read.
 ///
 /// # Errors
 ///

@@ -355,8 +355,8 @@ fn each_bit() {
         }
     }
     found.attach().expect("nothing is wrong with it any more");
-    // Not looked at: two words of the root, three values that are not there. Another: one value, and
-    // what is there of a leaf.
+    // Not looked at: two words of the root, three values that are not there. Another: one value,
+    // and what is there of a leaf.
     assert_eq!((nothing, other), ((2 + 3) * 64, 64 + 504));
     assert_eq!(refused, (20 + 7 + 12) * 64 - nothing - other);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the next kernel would refuse is found before it is booted; and what is complete stays as it is.
+//! What the next kernel would refuse is found before it is booted; and what is complete stays as it
+//! is.
 
 use std::mem::forget;
 

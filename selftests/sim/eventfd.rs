@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! eventfds through updates of the simulated machine: counts, one owner, giving up, failures, and lies.
+//! eventfds through updates of the simulated machine: counts, one owner, giving up, failures, and
+//! lies.
 
 use std::cell::Cell;
 

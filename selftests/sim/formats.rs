@@ -2,9 +2,9 @@
 
 //! Formats do not change under their version: fingerprints of layouts, and bytes, are pinned.
 //!
-//! `golden/formats.txt` has a line for each format that our code declares. The bytes of each version
-//! are in a golden file: those named here are the words of pages that are not zero, a line each,
-//! with addresses as `page` and a number, since it depends on the machine where pages are.
+//! `golden/formats.txt` has a line for each format that our code declares. The bytes of each
+//! version are in a golden file: those named here are the words of pages that are not zero, a line
+//! each, with addresses as `page` and a number, since it depends on the machine where pages are.
 //! `GOLDEN=1 cargo test --release -p liveupdate sim::formats` writes what is missing, and touches
 //! nothing that is there.
 

@@ -390,8 +390,8 @@ fn hand_over(kernel: &mut Kernel, files: &mut [File]) -> (Vec<u64>, Vec<PhysAddr
     (frames, headers)
 }
 
-/// A preserved file with folios of two orders and a hole of a page: its header, and its folios. What
-/// follows it in memory does not.
+/// A preserved file with folios of two orders and a hole of a page: its header, and its folios.
+/// What follows it in memory does not.
 pub(super) fn a_file_handed_over(kernel: &mut Kernel) -> (PhysAddr, Vec<PhysAddr>) {
     let mut file = File::new(&[(0, 1), (0, 0), (2, 0)], 100, BATCH);
     let about = About {
@@ -503,8 +503,8 @@ proptest! {
         prop_assert!(waiting() <= 2);
     }
 
-    /// Once folios may be in swap there is no way back: what is in the file dies with it, and nobody gets
-    /// the rest.
+    /// Once folios may be in swap there is no way back: what is in the file dies with it, and
+    /// nobody gets the rest.
     #[test]
     fn what_cannot_be_undone_stays_out_of_use(shape in a_shape(), most in 0u32..4, nth in 0u64..12) {
         let kernel = Kernel::cold(small_machine());

@@ -187,8 +187,8 @@ proptest! {
         prop_assert!(waiting() <= 2);
     }
 
-    /// Once folios may be in swap there is no way back: what is in the file dies with it, and nobody gets
-    /// the rest.
+    /// Once folios may be in swap there is no way back: what is in the file dies with it, and
+    /// nobody gets the rest.
     #[test]
     fn what_cannot_be_undone_stays_out_of_use(shape in a_shape(), nth in 0u64..6) {
         let kernel = Kernel::cold(small_machine());
@@ -242,8 +242,8 @@ proptest! {
         prop_assert_eq!(places(&back), expected);
     }
 
-    /// Whatever others do to a file's pages between its preservation and its freeze, and while it is
-    /// looked at: what is in it is handed over.
+    /// Whatever others do to a file's pages between its preservation and its freeze, and while it
+    /// is looked at: what is in it is handed over.
     #[test]
     fn others_cost_no_page(
         shape in a_shape_with_holes(8),

@@ -4,13 +4,14 @@
 //!
 //! [`kernel::Kernel`] is what one kernel does from boot to kexec, with the code under test for its
 //! KHO. Good handovers: [`tree`] pits the radix tree against a set; [`update`] runs random
-//! operations on a [`world`] over several updates, with allocations failing here and there; [`golden`] and
-//! [`formats`] pin bytes; [`slab`] and [`array`] are pitted against maps; [`memfd`] is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`] has particular
-//! ones, [`audit`] what is found before the jump, [`subtrees`] blobs that are not preserved, [`checksum`] metadata that was overwritten,
-//! [`spoilt`] those of LUO's that kernels can be told to make; [`sample`] is one with something of
-//! everything, which [`flips`] damages bit by bit and [`targets`] as a fuzzer wants it (`fuzz/`),
-//! whose finds [`replay`] repeats; [`survey`] takes what can still be had. [`luo`] is the same for the
-//! orchestrator.
+//! operations on a [`world`] over several updates, with allocations failing here and there;
+//! [`golden`] and [`formats`] pin bytes; [`slab`] and [`array`] are pitted against maps; [`memfd`]
+//! is a handler on top; [`speed`] says how many updates a second that makes. Bad ones: [`boots`]
+//! has particular ones, [`audit`] what is found before the jump, [`subtrees`] blobs that are not
+//! preserved, [`checksum`] metadata that was overwritten, [`spoilt`] those of LUO's that kernels
+//! can be told to make; [`sample`] is one with something of everything, which [`flips`] damages bit
+//! by bit and [`targets`] as a fuzzer wants it (`fuzz/`), whose finds [`replay`] repeats;
+//! [`survey`] takes what can still be had. [`luo`] is the same for the orchestrator.
 //!
 //! # A new handler is tested here first
 //!

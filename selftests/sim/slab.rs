@@ -601,7 +601,8 @@ fn nodes_are_kept_apart() {
     assert!(cache.find(Somewhere::at(of[1][0])).is_some());
 }
 
-/// Where memory is short, what is free is found wherever it is, and whatever it is that there is none for.
+/// Where memory is short, what is free is found wherever it is, and whatever it is that there is
+/// none for.
 #[test]
 fn what_is_free_is_found_before_it_fails() {
     let mut failed = 0;

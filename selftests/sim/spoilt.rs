@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What each of LUO's corruptions does to the bytes of a handover: what its name says, and nothing else.
+//! What each of LUO's corruptions does to the bytes of a handover: what its name says, and nothing
+//! else.
 
 use super::kernel::{small_machine, Kernel};
 use crate::kho::addr::{Order, PhysAddr};

@@ -21,8 +21,8 @@ fn owner() -> (Kernel, [PhysAddr; 4]) {
     (kernel, [0, 1, 2, 3].map(|page| first.plus(page).phys()))
 }
 
-/// Updates with blobs of these addresses and sizes, and one that is good; says what is found of them,
-/// in their order, and what was logged about them at boot.
+/// Updates with blobs of these addresses and sizes, and one that is good; says what is found of
+/// them, in their order, and what was logged about them at boot.
 fn found(blobs: &[(PhysAddr, u64)], owner: (Kernel, [PhysAddr; 4])) -> Vec<Result<u64, Error>> {
     let (mut kernel, pages) = owner;
     let name = |n: usize| CString::new(format!("blob-{n}")).expect("no NUL");

@@ -2,9 +2,9 @@
 
 //! What is fuzzed: each target turns any bytes into a damaged handover, and boots it.
 //!
-//! [`tree`], [`chains`], [`luo`] and [`boot`] read a list of [`Patch`]es of a sample's pages; [`boot`]
-//! then takes what is left of the input as the FDT. [`fdt`] takes all of it as an FDT. `fuzz/` runs
-//! them under libFuzzer; `cargo test` replays the corpora.
+//! [`tree`], [`chains`], [`luo`] and [`boot`] read a list of [`Patch`]es of a sample's pages;
+//! [`boot`] then takes what is left of the input as the FDT. [`fdt`] takes all of it as an FDT.
+//! `fuzz/` runs them under libFuzzer; `cargo test` replays the corpora.
 
 use std::sync::OnceLock;
 

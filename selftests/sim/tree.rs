@@ -182,7 +182,8 @@ fn numbers_that_are_no_keys() {
 
 #[test]
 fn layout_is_mainlines() {
-    // Order 0, frame 0x12345: root slot 2 (bit 52 of bits 59:51), then zeros, then leaf 2, bit 0x2345 (ABI header).
+    // Order 0, frame 0x12345: root slot 2 (bit 52 of bits 59:51), then zeros, then leaf 2, bit
+    // 0x2345 (ABI header).
     let tree = empty();
     let run = Run::new(Pfn::new(0x12345), Order::ZERO, 1).expect("aligned");
     tree.insert(run, &mut BuddyNodes).expect("memory suffices");

@@ -9,8 +9,8 @@ use super::world::{an_op, Op, World};
 use crate::sys::faults::{Faults, Rate};
 use crate::sys::machine::with;
 
-/// Applies an operation while allocations fail; if that makes it fail, it must have changed nothing,
-/// and work when tried again.
+/// Applies an operation while allocations fail; if that makes it fail, it must have changed
+/// nothing, and work when tried again.
 fn try_with(world: &mut World, op: &Op, faults: Faults) -> Faults {
     let before = Ledger::open();
     with(|m| m.faults = faults);

@@ -224,7 +224,9 @@ static u64 __init first_deferred(int nid)
 }
 #endif
 
-/* Nobody who goes by page numbers can take a reference, which would be lost when it is given out. */
+/*
+ * Nobody who goes by page numbers can take a reference, which would be lost when it is given out.
+ */
 static void __init hide(struct page *page)
 {
 	__SetPageReserved(page);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What a live update does inside of an eventfd. fs/eventfd.c includes it, and nobody else: only there
- * is it known what an eventfd is made of.
+ * What a live update does inside of an eventfd. fs/eventfd.c includes it, and nobody else: only
+ * there is it known what an eventfd is made of.
  */
 #ifndef _LIVEUPDATE_EVENTFD_CTX_H
 #define _LIVEUPDATE_EVENTFD_CTX_H
@@ -74,8 +74,8 @@ void lu_eventfd_unkeep(struct file *file)
 }
 
 /*
- * An eventfd that is in no table of descriptors yet. Its count may be anything, ULLONG_MAX too, which
- * only the kernel's own signals lead to.
+ * An eventfd that is in no table of descriptors yet. Its count may be anything, ULLONG_MAX too,
+ * which only the kernel's own signals lead to.
  */
 struct file *lu_eventfd_create(u64 count, bool semaphore, bool nonblocking)
 {

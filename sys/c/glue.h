@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What Rust calls in C beyond the tree's own headers: macros, inline and __init functions, and loops
- * over struct pages. Read by the C compiler and, by itself, by bindgen.
+ * What Rust calls in C beyond the tree's own headers: macros, inline and __init functions, and
+ * loops over struct pages. Read by the C compiler and, by itself, by bindgen.
  */
 #ifndef _LIVEUPDATE_GLUE_H
 #define _LIVEUPDATE_GLUE_H

@@ -115,7 +115,9 @@ static unsigned int pin_present(struct address_space *mapping, pgoff_t index, pg
 		unsigned long here;
 		bool good;
 
-		/* Nothing but swap and folios is in there; a retry means that the tree has moved. */
+		/*
+		 * Nothing but swap and folios is in there; a retry means that the tree has moved.
+		 */
 		if (xa_is_value(folio) || xa_is_internal(folio) || !folio_try_get(folio))
 			break;
 		if (unlikely(folio != xas_reload(&xas) || !folio_trylock(folio))) {
@@ -169,7 +171,9 @@ static int populate(struct address_space *mapping, pgoff_t index, pgoff_t end)
 	return err;
 }
 
-/* Makes a pinned folio ready and takes a reference: 0, -EAGAIN if it has left the file, or -errno. */
+/*
+ * Makes a pinned folio ready and takes a reference: 0, -EAGAIN if it has left the file, or -errno.
+ */
 static int take(struct address_space *mapping, struct folio *folio)
 {
 	int err = 0;
@@ -284,7 +288,8 @@ static pgoff_t present_until(struct address_space *mapping, pgoff_t index, pgoff
 			continue;
 		if (!entry)
 			break;
-		index = round_down(index, 1UL << xas_get_order(&xas)) + (1UL << xas_get_order(&xas));
+		index = round_down(index, 1UL << xas_get_order(&xas)) +
+			(1UL << xas_get_order(&xas));
 		xas_set(&xas, index);
 	}
 	rcu_read_unlock();
@@ -357,8 +362,8 @@ u64 lu_memfd_charged(const struct file *file)
 }
 
 /*
- * What is kept of a preserved file beside its record: how many frames were known to be bad when it was
- * looked at. While there are as many, it has none.
+ * What is kept of a preserved file beside its record: how many frames were known to be bad when it
+ * was looked at. While there are as many, it has none.
  */
 static void *known_bad(void)
 {

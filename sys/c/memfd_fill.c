@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * memfds after the kexec: claimed frames become folios of a file that nobody has open yet, a batch a
- * call, and frames that wait again when the rest of the file cannot be had.
+ * memfds after the kexec: claimed frames become folios of a file that nobody has open yet, a batch
+ * a call, and frames that wait again when the rest of the file cannot be had.
  *
- * Others come by all the same: drop_caches visits every inode, and some look at all page frames. They
- * may hold a reference for a moment, but not the lock: it is ours from a folio's first moment until
- * the file is published, or until the folio is undone.
+ * Others come by all the same: drop_caches visits every inode, and some look at all page frames.
+ * They may hold a reference for a moment, but not the lock: it is ours from a folio's first moment
+ * until the file is published, or until the folio is undone.
  */
 #include <linux/mm.h>
 
@@ -29,7 +29,9 @@
 /* Over the limit of its cgroup the retriever gets an error, and nobody is killed. */
 #define CHARGE_GFP (GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
 
-/* Where there is no way back: what reclaim cannot make room for goes over the limit, for a moment. */
+/*
+ * Where there is no way back: what reclaim cannot make room for goes over the limit, for a moment.
+ */
 #define MUST_GFP (CHARGE_GFP | __GFP_NOFAIL)
 
 /* Pages that are taken in at once then, where a folio is not larger. */
@@ -65,9 +67,9 @@ u32 lu_memfd_zone(u64 pfn)
 }
 
 /*
- * A memfd of this kernel, empty. It is the retriever's, so bits that would make a program run as somebody
- * else are not its owner's any more, and go, as they do when a file is given away. The mode comes
- * first: what a seal implies depends on it.
+ * A memfd of this kernel, empty. It is the retriever's, so bits that would make a program run as
+ * somebody else are not its owner's any more, and go, as they do when a file is given away. The
+ * mode comes first: what a seal implies depends on it.
  */
 struct file *lu_memfd_create(const struct lu_memfd_about *about)
 {
@@ -132,8 +134,8 @@ static void make(const struct lu_memfd_run *run)
 
 /*
  * The other way: reserved frames, as the boot made them. @refs references are ours. Whoever has one
- * more lets go of it soon, now that he can have the lock and sees that the folio is in no file; only
- * one to bad memory is kept for ever, and then nobody ever gets the frame.
+ * more lets go of it soon, now that he can have the lock and sees that the folio is in no file;
+ * only one to bad memory is kept for ever, and then nobody ever gets the frame.
  */
 static void unmake(struct folio *folio, int refs)
 {
@@ -190,8 +192,8 @@ static u64 charge(const struct lu_memfd_run *run, gfp_t gfp)
 }
 
 /*
- * Puts folios of a run into the page cache, which takes over their reference. Whoever finds one there
- * finds it whole: its place and its references are set before. Returns how many could be.
+ * Puts folios of a run into the page cache, which takes over their reference. Whoever finds one
+ * there finds it whole: its place and its references are set before. Returns how many could be.
  */
 static u64 insert(struct address_space *mapping, const struct lu_memfd_run *run, gfp_t gfp)
 {
@@ -336,10 +338,11 @@ undo:
 }
 
 /*
- * Makes folios of claimed frames, charges them and puts them into the file. If that is shared already,
- * they are as well, a few at a time, and only bad memory is a reason to fail.
+ * Makes folios of claimed frames, charges them and puts them into the file. If that is shared
+ * already, they are as well, a few at a time, and only bad memory is a reason to fail.
  *
- * Return: 0, or -errno and everything is as it was: -EDQUOT over the limit of the retriever's cgroup.
+ * Return: 0, or -errno and everything is as it was: -EDQUOT over the limit of the retriever's
+ * cgroup.
  */
 int lu_memfd_fill(struct file *file, const struct lu_memfd_run *runs, unsigned int nr, bool shared)
 {
@@ -426,8 +429,9 @@ int lu_memfd_publish(struct file *file, u64 pages)
 }
 
 /*
- * The retriever's cgroup is at its limit with @pages pages of @expected. If it can have as much in swap
- * as is to come, what is there is published, so that reclaim can take it. There is no way back then.
+ * The retriever's cgroup is at its limit with @pages pages of @expected. If it can have as much in
+ * swap as is to come, what is there is published, so that reclaim can take it. There is no way back
+ * then.
  *
  * Return: 0, or -ENOMEM and nothing has changed.
  */

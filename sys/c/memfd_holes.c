@@ -21,10 +21,10 @@ static struct task_struct *rebooter;
 static DECLARE_WAIT_QUEUE_HEAD(opened);
 
 /*
- * Called by mm/shmem.c with the lock of the mapping held, for pages that are new. What was swapped out
- * may come in: it is counted as the file's, so the look at its freeze brings it in and keeps it. Were
- * it to wait, the rebooter would wait for the lock of its folio. That a file is preserved stands in its
- * flags before it can be frozen, so they need no lock.
+ * Called by mm/shmem.c with the lock of the mapping held, for pages that are new. What was swapped
+ * out may come in: it is counted as the file's, so the look at its freeze brings it in and keeps
+ * it. Were it to wait, the rebooter would wait for the lock of its folio. That a file is preserved
+ * stands in its flags before it can be frozen, so they need no lock.
  */
 bool lu_shmem_closed(const struct address_space *mapping)
 {
@@ -33,9 +33,10 @@ bool lu_shmem_closed(const struct address_space *mapping)
 }
 
 /*
- * Called by mm/shmem.c without spinlocks, when a page was kept out of the file. Waits while the file is
- * closed, and the page is put in then: a reboot that is called off should have harmed nobody. Any error
- * would be wrong: UFFDIO_COPY passes on that a page is there, and nobody would bring it again.
+ * Called by mm/shmem.c without spinlocks, when a page was kept out of the file. Waits while the
+ * file is closed, and the page is put in then: a reboot that is called off should have harmed
+ * nobody. Any error would be wrong: UFFDIO_COPY passes on that a page is there, and nobody would
+ * bring it again.
  *
  * Return: 0, or -EINTR for a task that is being killed.
  */

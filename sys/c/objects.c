@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What preserved slab caches need of struct pages, locks, NUMA and kmalloc(), and the exports of caches
- * and arrays, which C alone can declare.
+ * What preserved slab caches need of struct pages, locks, NUMA and kmalloc(), and the exports of
+ * caches and arrays, which C alone can declare.
  */
 #include <linux/export.h>
 #include <linux/gfp.h>
@@ -17,9 +17,9 @@
 #include "glue.h"
 
 /*
- * What the owner of the page at an address noted, or anything if that is somebody else; false if there is
- * no page. Where struct pages are one array, it is enough that reading it does not fault: asking whether
- * there is a page first costs as much as the rest of freeing an object.
+ * What the owner of the page at an address noted, or anything if that is somebody else; false if
+ * there is no page. Where struct pages are one array, it is enough that reading it does not fault:
+ * asking whether there is a page first costs as much as the rest of freeing an object.
  */
 bool lu_page_note(const void *at, u64 *note)
 {

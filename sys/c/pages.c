@@ -78,8 +78,8 @@ static bool is_handed_over(u64 pfn)
 #endif
 
 /*
- * A page that can be handed over. Memory that was added while this kernel ran cannot; the machine has
- * had what lies low from the beginning.
+ * A page that can be handed over. Memory that was added while this kernel ran cannot; the machine
+ * has had what lies low from the beginning.
  */
 void *lu_zeroed_page(void)
 {
@@ -114,8 +114,8 @@ unsigned int lu_max_folio_order(void)
 }
 
 /*
- * Watermarks, and what is kept free at all, were made at boot for what memory there was then: as little
- * as all that is preserved leaves.
+ * Watermarks, and what is kept free at all, were made at boot for what memory there was then: as
+ * little as all that is preserved leaves.
  */
 static void make_watermarks(struct work_struct *work)
 {
@@ -176,8 +176,8 @@ void lu_give_out_pages(u64 pfn, u64 pages)
 }
 
 /*
- * Preserved frames become one folio, which is still to be counted, and has no reference yet: nobody who
- * goes by page numbers can take one before it is what it should be.
+ * Preserved frames become one folio, which is still to be counted, and has no reference yet: nobody
+ * who goes by page numbers can take one before it is what it should be.
  */
 struct folio *lu_make_folio(u64 pfn, unsigned int order)
 {

@@ -78,7 +78,8 @@ pub(crate) struct Machine {
     pub(crate) scratch_only: bool,
     /// Frames at the end that were added while this kernel ran.
     pub(crate) added: u64,
-    /// Frames at the end that this kernel does not know of: they were added while an earlier one ran.
+    /// Frames at the end that this kernel does not know of: they were added while an earlier one
+    /// ran.
     pub(crate) gone: u64,
     pub(crate) slab: bool,
     /// The CPU that runs.
@@ -362,8 +363,9 @@ impl Machine {
         Some(start)
     }
 
-    /// Reserves frames in early boot without regard to marks: what the previous kernel left is free to
-    /// memblock as long as it is not reserved. The first there are, and what was left first of all.
+    /// Reserves frames in early boot without regard to marks: what the previous kernel left is free
+    /// to memblock as long as it is not reserved. The first there are, and what was left first of
+    /// all.
     #[cfg(test)]
     pub(crate) fn boot_alloc_regardless(&mut self, pages: u64) -> Option<u64> {
         let (hole, total) = (self.config.hole, self.frames());
@@ -458,8 +460,8 @@ impl Machine {
         self.owners.iter().filter(|&&o| o == owner).count() as u64
     }
 
-    /// The frames that have that owner, ascending, each with the number of the allocation it was last
-    /// given out by.
+    /// The frames that have that owner, ascending, each with the number of the allocation it was
+    /// last given out by.
     pub(crate) fn frames_of(&self, owner: Owner) -> Vec<(u64, u32)> {
         let all = self.owners.iter().zip(&self.given).zip(0..);
         all.filter(|((&have, _), _)| have == owner)

@@ -92,8 +92,8 @@ impl Somewhere {
         (self.0.raw() - self.0.pfn().phys().raw()) as usize
     }
 
-    /// What the owner of its page noted in the struct page; anything at all if that is somebody else,
-    /// or if no page is there.
+    /// What the owner of its page noted in the struct page; anything at all if that is somebody
+    /// else, or if no page is there.
     pub(crate) fn note(self) -> Option<u64> {
         with(|m| m.notes.get(self.0.pfn().raw() as usize).copied())
     }

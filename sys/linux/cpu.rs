@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which CPU this is, and where. A caller that may be moved to another one meanwhile takes it for a hint.
+//! Which CPU this is, and where. A caller that may be moved to another one meanwhile takes it for a
+//! hint.
 
 use kernel::cpu::{nr_cpu_ids, CpuId};
 

@@ -231,8 +231,8 @@ impl Ops {
     ///
     /// # Errors
     ///
-    /// [`EPROTONOSUPPORT`] if it cannot, or if the other one, `by`, keeps something else in memory; what
-    /// it says. All is as it was then.
+    /// [`EPROTONOSUPPORT`] if it cannot, or if the other one, `by`, keeps something else in memory;
+    /// what it says. All is as it was then.
     pub(crate) fn convert(&self, file: &File, saved: &mut Saved, by: &Ops, from: u32) -> Result {
         let convert = self.1.convert.filter(|_| self.converts(by));
         let convert = convert.ok_or(EPROTONOSUPPORT)?;

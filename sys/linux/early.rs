@@ -111,7 +111,8 @@ pub(crate) fn close_scratch(start: PhysAddr, size: u64) {
     unsafe { glue::lu_close_scratch(start.raw(), size) }
 }
 
-/// Undoes [`open_scratch`] where it turns out to be no memory: all that is known of it is forgotten.
+/// Undoes [`open_scratch`] where it turns out to be no memory: all that is known of it is
+/// forgotten.
 pub(crate) fn disown(start: PhysAddr, size: u64) {
     if size != 0 {
         // SAFETY: Early boot; nothing was allocated yet.
@@ -146,8 +147,8 @@ pub(crate) fn has_reserved(range: PageRange) -> bool {
     unsafe { glue::lu_has_reserved(range.start.phys().raw(), bytes) }
 }
 
-/// The RAM that the next kernel is told of, entry by entry; those that are something else are empty.
-/// Not in early boot, when the map may change.
+/// The RAM that the next kernel is told of, entry by entry; those that are something else are
+/// empty. Not in early boot, when the map may change.
 pub(crate) fn handed_ram() -> impl Iterator<Item = PageRange> {
     (0..).map_while(|index| {
         let (mut start, mut end) = (0, 0);

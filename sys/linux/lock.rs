@@ -31,13 +31,13 @@ pub(crate) use locked;
 /// Data that is reached through its spin lock only, with interrupts off: never sleep with it.
 pub(crate) type Spun<T> = Pin<KBox<Lock<T, IrqSave>>>;
 
-/// A raw spin lock that keeps what interrupts were before in its guard. The kernel crate's is none for all
-/// contexts of a kernel with PREEMPT_RT, and counts how often
-/// they were disabled instead, which costs a slab object 14 instructions to allocate, and as many to
-/// free.
+/// A raw spin lock that keeps what interrupts were before in its guard. The kernel crate's is none
+/// for all contexts of a kernel with PREEMPT_RT, and counts how often they were disabled instead,
+/// which costs a slab object 14 instructions to allocate, and as many to free.
 pub(crate) struct IrqSave;
 
-// SAFETY: A `raw_spinlock_t` ensures mutual exclusion; what `lock` returns is what `unlock` restores.
+// SAFETY: A `raw_spinlock_t` ensures mutual exclusion; what `lock` returns is what `unlock`
+// restores.
 unsafe impl Backend for IrqSave {
     type State = bindings::raw_spinlock_t;
     type GuardState = c_ulong;

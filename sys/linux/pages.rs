@@ -105,8 +105,8 @@ impl Somewhere {
         self.0.addr() % kernel::page::PAGE_SIZE
     }
 
-    /// What the owner of its page noted in the struct page; anything at all if that is somebody else,
-    /// or if no page is there.
+    /// What the owner of its page noted in the struct page; anything at all if that is somebody
+    /// else, or if no page is there.
     #[inline]
     pub(crate) fn note(self) -> Option<u64> {
         let mut note = 0;

@@ -14,8 +14,8 @@ macro_rules! kernel_static {
 
 pub(crate) use kernel_static;
 
-/// Statics of a type that has a default, each with a mutex, and the function that makes these usable.
-/// On the host each mutex is of the class that is named.
+/// Statics of a type that has a default, each with a mutex, and the function that makes these
+/// usable. On the host each mutex is of the class that is named.
 macro_rules! shared {
     (
         $(#[$about:meta])* $init:ident:

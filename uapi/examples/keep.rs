@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Keeps a file's content through a live update: `keep save NAME FILE` before it, `keep load NAME` after it.
+//! Keeps a file's content through a live update: `keep save NAME FILE` before it, `keep load NAME`
+//! after it.
 
 use liveupdate_uapi::{Device, Session};
 use rustix::fs::{memfd_create, MemfdFlags};
@@ -48,7 +49,8 @@ fn save(name: &str, path: &str) -> Result<(), Box<dyn Error>> {
     stay_behind(session)
 }
 
-/// A session is given up when it is closed, so a process stays behind that has it open: as its standard input.
+/// A session is given up when it is closed, so a process stays behind that has it open: as its
+/// standard input.
 fn stay_behind(session: Session) -> Result<(), Box<dyn Error>> {
     Command::new(env::current_exe()?)
         .arg("stay")

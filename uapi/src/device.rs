@@ -8,7 +8,8 @@ use crate::session::{RetrievedSession, Session};
 use rustix::fs::{open, Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// `/dev/liveupdate`, opened. Nobody else can open it until this is dropped, and every duplicate of it closed.
+/// `/dev/liveupdate`, opened. Nobody else can open it until this is dropped, and every duplicate of
+/// it closed.
 #[derive(Debug)]
 pub struct Device(OwnedFd);
 
@@ -16,11 +17,13 @@ impl Device {
     /// Where the device is.
     pub const PATH: &'static str = "/dev/liveupdate";
 
-    /// Opens the device. The first time in a kernel, this reads what the previous kernel handed over.
+    /// Opens the device. The first time in a kernel, this reads what the previous kernel handed
+    /// over.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Absent`] where there is no live update, [`OpenError::Busy`] when somebody has the device.
+    /// [`OpenError::Absent`] where there is no live update, [`OpenError::Busy`] when somebody has
+    /// the device.
     pub fn open() -> Result<Self, OpenError> {
         Ok(Self(open(
             Self::PATH,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Errors, one type an operation: the same errno means different things in different places, so each place names its own.
+//! Errors, one type an operation: the same errno means different things in different places, so
+//! each place names its own.
 
 use rustix::io::Errno;
 use std::fmt;
@@ -27,7 +28,8 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// An enum whose variants stand for error numbers; the first number of a variant is the one that it turns back into.
+/// An enum whose variants stand for error numbers; the first number of a variant is the one that it
+/// turns back into.
 macro_rules! errors {
     ($(
         $(#[$about:meta])*
@@ -169,7 +171,8 @@ errors! {
     FinishError: "cannot finish the session" {
         /// A file of it cannot be let go of yet.
         Busy = BUSY => "a file cannot be let go of yet",
-        /// This kernel has no driver for a file of it, or not yet; closing the session gives the file up.
+        /// This kernel has no driver for a file of it, or not yet; closing the session gives the
+        /// file up.
         NoHandler = NODEV => "this kernel has no driver for a file of it; if that is a module, load it",
         /// It is not an incoming session.
         NotIncoming = INVAL => "it is not an incoming session",

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Live update from userspace: `/dev/liveupdate`, sessions, and the files that go through a kexec in them.
+//! Live update from userspace: `/dev/liveupdate`, sessions, and the files that go through a kexec
+//! in them.
 //!
-//! Before the kexec a program opens the [`Device`], makes a [`Session`] and preserves files in it, each under a token of its
-//! choice. It keeps the session open until the kexec: dropping a session gives up what it preserves.
+//! Before the kexec a program opens the [`Device`], makes a [`Session`] and preserves files in it,
+//! each under a token of its choice. It keeps the session open until the kexec: dropping a session
+//! gives up what it preserves.
 //!
 //! ```no_run
 //! use liveupdate_uapi::Device;
@@ -15,8 +17,9 @@
 //! # }
 //! ```
 //!
-//! In the next kernel it retrieves the session by its name, the files by their tokens, and finishes. Dropping a
-//! [`RetrievedSession`] finishes it as well; what was not retrieved by then is freed.
+//! In the next kernel it retrieves the session by its name, the files by their tokens, and
+//! finishes. Dropping a [`RetrievedSession`] finishes it as well; what was not retrieved by then is
+//! freed.
 //!
 //! ```no_run
 //! use liveupdate_uapi::{Device, RetrieveSessionError};
@@ -33,10 +36,11 @@
 //! # }
 //! ```
 //!
-//! Only one process at a time can have the device open, so it should be closed when it is no longer needed; sessions live
-//! on without it. All descriptors made here are close-on-exec.
+//! Only one process at a time can have the device open, so it should be closed when it is no longer
+//! needed; sessions live on without it. All descriptors made here are close-on-exec.
 //!
-//! The same interface for C is `liveupdate.h` beside this crate; [`raw`] has its structures and numbers.
+//! The same interface for C is `liveupdate.h` beside this crate; [`raw`] has its structures and
+//! numbers.
 
 #![deny(missing_docs)]
 

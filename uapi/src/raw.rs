@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The structures and numbers of `liveupdate.h`, and the six ioctls with nothing added. The only file here with `unsafe`.
+//! The structures and numbers of `liveupdate.h`, and the six ioctls with nothing added. The only
+//! file here with `unsafe`.
 //!
-//! The names are those of the header without their common beginnings. A function returns what it was given with the kernel's
-//! answer filled in.
+//! The names are those of the header without their common beginnings. A function returns what it
+//! was given with the kernel's answer filled in.
 
 use rustix::io::Result;
 use rustix::ioctl::{ioctl, opcode, Opcode, Updater};
@@ -111,10 +112,11 @@ fn call<const OPCODE: Opcode, T: Argument>(
     make: impl FnOnce(u32) -> T,
 ) -> Result<T> {
     let mut argument = make(T::SIZE);
-    // SAFETY: each caller below pairs a number with the structure that liveupdate.h gives it. On another kind of file the
-    // number, of a type that is ours alone, is refused.
+    // SAFETY: each caller below pairs a number with the structure that liveupdate.h gives it. On
+    // another kind of file the number, of a type that is ours alone, is refused.
     let call = unsafe { Updater::<OPCODE, T>::new(&mut argument) };
-    // SAFETY: the argument lives through the call, and the kernel keeps to the size it begins with, which is its own.
+    // SAFETY: the argument lives through the call, and the kernel keeps to the size it begins with,
+    // which is its own.
     unsafe { ioctl(on, call) }?;
     Ok(argument)
 }

@@ -8,14 +8,15 @@ use rustix::io::{Errno, Result as OsResult};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// A session that goes to the next kernel, if it is open when the kexec comes. Dropping it, and every duplicate of its
-/// descriptor, gives up all that is preserved in it; the files are as before.
+/// A session that goes to the next kernel, if it is open when the kexec comes. Dropping it, and
+/// every duplicate of its descriptor, gives up all that is preserved in it; the files are as
+/// before.
 #[derive(Debug)]
 pub struct Session(OwnedFd);
 
 impl Session {
-    /// Preserves a file under a token. The file's descriptor may be closed then; a memfd can be written through
-    /// mappings until the kexec, but no longer change its size.
+    /// Preserves a file under a token. The file's descriptor may be closed then; a memfd can be
+    /// written through mappings until the kexec, but no longer change its size.
     ///
     /// # Errors
     ///
@@ -34,7 +35,8 @@ impl Session {
     }
 }
 
-/// A session that has arrived from the previous kernel. Dropping it, and every duplicate of its descriptor, finishes it.
+/// A session that has arrived from the previous kernel. Dropping it, and every duplicate of its
+/// descriptor, finishes it.
 #[derive(Debug)]
 pub struct RetrievedSession(OwnedFd);
 
@@ -43,8 +45,8 @@ impl RetrievedSession {
     ///
     /// # Errors
     ///
-    /// [`RetrieveError::Unknown`] when the session has no such file. If the file itself cannot be restored, asking again
-    /// does not help.
+    /// [`RetrieveError::Unknown`] when the session has no such file. If the file itself cannot be
+    /// restored, asking again does not help.
     pub fn retrieve(&self, token: u64) -> Result<OwnedFd, RetrieveError> {
         Ok(raw::retrieve_fd(self, token)?)
     }

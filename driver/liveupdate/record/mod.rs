@@ -14,8 +14,8 @@
 //! | 16 | ... | fields |
 //!
 //! What each type of a field looks like is in [`Wire`]. A field that came later says since which
-//! version, and what it is in records that are older. Later fields stand behind all earlier ones, so
-//! a version is the beginning of the next one.
+//! version, and what it is in records that are older. Later fields stand behind all earlier ones,
+//! so a version is the beginning of the next one.
 //!
 //! Any bytes are decoded to a value or to a [`Fault`]. The numbers in it are still those of another
 //! kernel, which may have bugs.
@@ -124,19 +124,21 @@ pub trait Handover: Sized {
     /// # Errors
     ///
     /// - [`Fault::Version`] if there is no such version.
-    /// - [`Fault::Unsaid`] if a field that this version does not have is not what it would be taken for.
+    /// - [`Fault::Unsaid`] if a field that this version does not have is not what it would be taken
+    ///   for.
     fn encode(&self, version: u32) -> Result<Self::Bytes, Fault> {
         let mut bytes = <Self::Bytes as zerocopy::FromZeros>::new_zeroed();
         self.encode_into(version, bytes.as_mut_bytes())?;
         Ok(bytes)
     }
 
-    /// Writes the record of `version` to the beginning of `to`. Returns its length. What is behind it
-    /// stays as it is.
+    /// Writes the record of `version` to the beginning of `to`. Returns its length. What is behind
+    /// it stays as it is.
     ///
     /// # Errors
     ///
-    /// Those of [`Self::encode`], and [`Fault::Length`] without room. Some bytes may have been written.
+    /// Those of [`Self::encode`], and [`Fault::Length`] without room. Some bytes may have been
+    /// written.
     fn encode_into(&self, version: u32, to: &mut [u8]) -> Result<usize, Fault> {
         check_version::<Self>(version)?;
         let size = Self::size(version);
@@ -275,8 +277,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Makes a format of a struct. `[path]` is this module, as it is called where the macro is used; see
-/// `handover_struct!`.
+/// Makes a format of a struct. `[path]` is this module, as it is called where the macro is used;
+/// see `handover_struct!`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __handover_struct {

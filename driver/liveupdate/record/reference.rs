@@ -38,7 +38,8 @@ impl<T: Handover> Target for Area<T> {
     const TAG: u32 = tag(b"area", T::NAME);
 }
 
-/// What has a name but no format of its own: plain bytes, in a slab cache or in memory of their own.
+/// What has a name but no format of its own: plain bytes, in a slab cache or in memory of their
+/// own.
 ///
 /// The name ends in a version where the layout may change: another layout is another name.
 pub trait Item {
@@ -85,9 +86,9 @@ const fn tag(kind: &[u8], name: &str) -> u32 {
 
 /// A handle in a record: `T` says what it stands for.
 ///
-/// There is no copy of it, and redeeming it takes it. One that is decoded from the same bytes again is
-/// refused by KHO, which gives each page out once, or by the slab cache, which does so with each object. Its
-/// bytes:
+/// There is no copy of it, and redeeming it takes it. One that is decoded from the same bytes again
+/// is refused by KHO, which gives each page out once, or by the slab cache, which does so with each
+/// object. Its bytes:
 ///
 /// | at | bytes | |
 /// |---|---|---|
@@ -96,8 +97,8 @@ const fn tag(kind: &[u8], name: &str) -> u32 {
 /// | 8 | 8 | address |
 /// | 16 | 8 | of an area: pages, flags and order as in `struct kho_vmalloc`; otherwise zero |
 ///
-/// The kinds are `page`, `area`, `memory`, `slab`, `object` and `array`. Bytes with another tag are none of its type. Whether anything is preserved at the address is
-/// found out when it is redeemed.
+/// The kinds are `page`, `area`, `memory`, `slab`, `object` and `array`. Bytes with another tag are
+/// none of its type. Whether anything is preserved at the address is found out when it is redeemed.
 pub struct Ref<T> {
     address: u64,
     detail: u64,
@@ -105,7 +106,8 @@ pub struct Ref<T> {
 }
 
 impl<T: Target> Ref<T> {
-    /// A handle to what is at `address`. Nobody believes it: it may be forged as well as handed over.
+    /// A handle to what is at `address`. Nobody believes it: it may be forged as well as handed
+    /// over.
     #[doc(hidden)]
     pub const fn __new(address: u64, detail: u64) -> Self {
         Self {

@@ -145,8 +145,8 @@ pub const fn size(fields: &[Entry], version: u32) -> usize {
     size
 }
 
-/// Fingerprint of the layout of `version`: FNV-1a of each of its fields' name, type, place, size, and,
-/// if it is a nested struct, fingerprint. Never 0.
+/// Fingerprint of the layout of `version`: FNV-1a of each of its fields' name, type, place, size,
+/// and, if it is a nested struct, fingerprint. Never 0.
 pub const fn layout(fields: &[Entry], version: u32) -> u32 {
     let mut sum = 0x811c_9dc5;
     let mut at = 0;
@@ -174,8 +174,8 @@ pub const fn layout(fields: &[Entry], version: u32) -> u32 {
 const LINE: usize = 2048;
 
 /// The table as it stands in `.modinfo`:
-/// `liveupdate_fields=NAME:VERSION:FIELD TYPE OFFSET SIZE;...`, with its NUL. Nothing if no fields are
-/// known.
+/// `liveupdate_fields=NAME:VERSION:FIELD TYPE OFFSET SIZE;...`, with its NUL. Nothing if no fields
+/// are known.
 pub struct FieldsLine {
     bytes: [u8; LINE],
     len: usize,

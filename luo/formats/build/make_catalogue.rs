@@ -2,9 +2,9 @@
 
 //! Makes the catalogue of formats when a kernel is linked: a host program of Kbuild.
 //!
-//! `make_catalogue MODINFO AUTO_CONF KERNEL_RELEASE CATALOGUE REPORT` reads the first three files (the
-//! `.modinfo` section of vmlinux.o, `include/config/auto.conf`, `include/config/kernel.release`) and
-//! writes the last two: the bytes, and a line a format.
+//! `make_catalogue MODINFO AUTO_CONF KERNEL_RELEASE CATALOGUE REPORT` reads the first three files
+//! (the `.modinfo` section of vmlinux.o, `include/config/auto.conf`,
+//! `include/config/kernel.release`) and writes the last two: the bytes, and a line a format.
 
 use std::fs;
 use std::process::ExitCode;
@@ -65,8 +65,8 @@ fn make(
     write(catalogue, &bytes)
 }
 
-/// What a kernel of this configuration does without a command line of its own: the options' defaults,
-/// and the command line that is built in, where that is always read.
+/// What a kernel of this configuration does without a command line of its own: the options'
+/// defaults, and the command line that is built in, where that is always read.
 fn flags(config: &str) -> u32 {
     let value = |option: &str| {
         let mut lines = config.lines();

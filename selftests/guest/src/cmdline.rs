@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The kernel command line: where a scenario's parameters come from, and how state goes to the next generation.
+//! The kernel command line: where a scenario's parameters come from, and how state goes to the next
+//! generation.
 
 use anyhow::{Context, Result};
 
@@ -52,7 +53,8 @@ impl Cmdline {
             .unwrap_or_default()
     }
 
-    /// The next generation's command line: this one, its generation counted up, its chain shortened by the kernel it goes to.
+    /// The next generation's command line: this one, its generation counted up, its chain shortened
+    /// by the kernel it goes to.
     pub fn for_next(&self) -> String {
         let repeat = self.repeat();
         let used_up = if repeat > 1 { 0 } else { 1 };

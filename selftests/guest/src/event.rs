@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the guest tells the host: one JSON object a line, on the second serial port so that no kernel message cuts into it.
-//! Outside of a test machine cases are told to people, as TAP.
+//! What the guest tells the host: one JSON object a line, on the second serial port so that no
+//! kernel message cuts into it. Outside of a test machine cases are told to people, as TAP.
 
 use crate::tap::Tap;
 use serde_json::{json, Value};

@@ -79,7 +79,8 @@ pub fn value<'a>(blob: &'a [u8], node: &str, name: &str) -> Option<&'a [u8]> {
     blob.get(property.value)
 }
 
-/// The blob with every physical address in it set to zero: what is left must not differ from one machine to the next.
+/// The blob with every physical address in it set to zero: what is left must not differ from one
+/// machine to the next.
 pub fn without_addresses(blob: &[u8]) -> Vec<u8> {
     let mut masked = blob.to_vec();
     for property in properties(blob) {
@@ -92,8 +93,8 @@ pub fn without_addresses(blob: &[u8]) -> Vec<u8> {
     masked
 }
 
-/// The blob without a property of the root node, as if it had never been there: its name must be the last of the strings, which
-/// is where libfdt puts a new one.
+/// The blob without a property of the root node, as if it had never been there: its name must be
+/// the last of the strings, which is where libfdt puts a new one.
 pub fn without_property(blob: &[u8], name: &str) -> Option<Vec<u8>> {
     let property = properties(blob)
         .into_iter()
@@ -118,7 +119,8 @@ fn cut(blob: &[u8], part: Range<usize>, strings: usize) -> Option<Vec<u8>> {
     let taken = part.len();
     let mut rest = blob.to_vec();
     rest.drain(part);
-    // Total size, the offset of the strings behind the structure, bytes of strings, bytes of structure.
+    // Total size, the offset of the strings behind the structure, bytes of strings, bytes of
+    // structure.
     let fewer = [
         (4, taken + strings),
         (12, taken),

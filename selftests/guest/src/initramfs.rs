@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The next generation's initramfs: made at run time from the files of this one, so that every generation carries all it needs.
+//! The next generation's initramfs: made at run time from the files of this one, so that every
+//! generation carries all it needs.
 
 use anyhow::{Context, Result};
 use cpio::{newc, NewcBuilder};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The machine around us: file systems, switches in /proc and /sys, memory figures, and the way out.
+//! The machine around us: file systems, switches in /proc and /sys, memory figures, and the way
+//! out.
 
 use crate::event;
 use anyhow::{Context, Result};
@@ -82,7 +83,8 @@ pub fn free_bytes() -> Result<u64> {
     Ok(pages * 4096)
 }
 
-/// Reports how much memory there is, and how much of it is free, as `<label> MemTotal` and `<label> free`.
+/// Reports how much memory there is, and how much of it is free, as `<label> MemTotal` and
+/// `<label> free`.
 pub fn report_memory(label: &str) -> Result<()> {
     event::value(
         &format!("{label} MemTotal"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `/init` of the test machines: reads its scenario from the kernel command line and plays its generation's part. As any other
-//! process it is a helper of that, or the selftests of the machine it runs on.
+//! `/init` of the test machines: reads its scenario from the kernel command line and plays its
+//! generation's part. As any other process it is a helper of that, or the selftests of the machine
+//! it runs on.
 
 mod cmdline;
 mod event;

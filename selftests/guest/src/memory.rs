@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The memfds that live through an update: how they are filled, checked, and how they lie in physical memory.
+//! The memfds that live through an update: how they are filled, checked, and how they lie in
+//! physical memory.
 
 use crate::pattern::{self, Depth};
 use crate::sys::{Mapping, PAGE};
@@ -66,8 +67,8 @@ pub fn filled(wish: &Wish, seed: u64) -> Result<File> {
     Ok(file)
 }
 
-/// A memfd of which every page has a foreign neighbour: two are written page by page in turn, and one is given back.
-/// Also says into how many physical runs the kept one has fallen.
+/// A memfd of which every page has a foreign neighbour: two are written page by page in turn, and
+/// one is given back. Also says into how many physical runs the kept one has fallen.
 pub fn fragmented(wish: &Wish, seed: u64) -> Result<(File, usize)> {
     let (kept_file, mut kept) = new_memfd(wish)?;
     let (dropped_file, mut dropped) = new_memfd(wish)?;
@@ -130,7 +131,8 @@ pub fn verify(file: &File, wish: &Wish, seed: u64) -> Result<Option<String>> {
     )
 }
 
-/// Number of physically contiguous runs the present pages of a mapping form, whatever their order in the file.
+/// Number of physically contiguous runs the present pages of a mapping form, whatever their order
+/// in the file.
 fn physical_runs(mapping: &Mapping) -> Result<usize> {
     let mut frames = frames_of(mapping)?;
     frames.sort_unstable();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A pattern that names its own place: each page's content follows from a seed and the page's number.
+//! A pattern that names its own place: each page's content follows from a seed and the page's
+//! number.
 
 use crate::sys::PAGE;
 

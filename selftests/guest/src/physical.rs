@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Physical memory through /dev/mem: the `reserve_mem` region, and the page that holds the outgoing root FDT.
+//! Physical memory through /dev/mem: the `reserve_mem` region, and the page that holds the outgoing
+//! root FDT.
 
 use crate::fdt;
 use crate::sys::PAGE;
@@ -18,7 +19,8 @@ pub fn memory() -> Result<File> {
         .context("cannot open /dev/mem; the kernel needs CONFIG_DEVMEM=y")
 }
 
-/// Where a `reserve_mem` region lies: (start, bytes), from the subtree the kernel hands on about it.
+/// Where a `reserve_mem` region lies: (start, bytes), from the subtree the kernel hands on about
+/// it.
 pub fn reserved_region(name: &str) -> Result<(u64, u64)> {
     let path = format!("{KHO}/out/sub_fdts/memblock");
     let blob = fs::read(&path)
@@ -53,7 +55,8 @@ fn system_ram() -> Result<Vec<(u64, u64)>> {
         .collect())
 }
 
-/// Finds the page with the outgoing root FDT: the one page of RAM that starts like the blob debugfs shows.
+/// Finds the page with the outgoing root FDT: the one page of RAM that starts like the blob debugfs
+/// shows.
 pub fn root_fdt() -> Result<u64> {
     let path = format!("{KHO}/out/fdt");
     let shown = fs::read(&path).with_context(|| format!("cannot read {path}"))?;
@@ -76,7 +79,8 @@ pub fn root_fdt() -> Result<u64> {
                 found.extend(
                     pages
                         .filter(|(page, _)| page.starts_with(&fdt::MAGIC) && names_kho(page))
-                        // The size may have grown since debugfs took it; what the header says of the version has not.
+                        // The size may have grown since debugfs took it; what the header says of
+                        // the version has not.
                         .filter(|(page, _)| page.get(20..28) == shown.get(20..28))
                         .map(|(_, address)| address),
                 );

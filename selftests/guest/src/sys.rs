@@ -14,7 +14,8 @@ use std::sync::atomic::AtomicU64;
 
 pub const PAGE: usize = 4096;
 
-/// The time stamp counter. It runs on through a kexec; under QEMU's `-icount` it counts instructions.
+/// The time stamp counter. It runs on through a kexec; under QEMU's `-icount` it counts
+/// instructions.
 pub fn tsc() -> u64 {
     // SAFETY: reads a register; every x86-64 CPU has it.
     unsafe { core::arch::x86_64::_rdtsc() }
@@ -62,7 +63,8 @@ impl Mapping {
     }
 
     pub fn words(&self) -> &[u64] {
-        // SAFETY: mapped readable for as long as self lives, page aligned; no other thread of this process writes to it.
+        // SAFETY: mapped readable for as long as self lives, page aligned; no other thread of this
+        // process writes to it.
         unsafe { std::slice::from_raw_parts(self.address.cast(), self.bytes / 8) }
     }
 
@@ -73,7 +75,8 @@ impl Mapping {
 
     /// The words, for several threads at a time.
     pub fn atomic_words(&self) -> &[AtomicU64] {
-        // SAFETY: mapped readable and writable for as long as self lives, page aligned; whoever shares it uses atomics too.
+        // SAFETY: mapped readable and writable for as long as self lives, page aligned; whoever
+        // shares it uses atomics too.
         unsafe { std::slice::from_raw_parts(self.address.cast(), self.bytes / 8) }
     }
 
@@ -162,7 +165,8 @@ pub fn kexec_file_load(
 /// Loads a page of zeros by the old call, which hands nothing over. It must not be booted.
 pub fn kexec_load() -> std::io::Result<()> {
     let page = [0u8; PAGE];
-    // Buffer, its bytes, address, bytes there: struct kexec_segment. The address is in any machine's memory.
+    // Buffer, its bytes, address, bytes there: struct kexec_segment. The address is in any
+    // machine's memory.
     let segment: [usize; 4] = [page.as_ptr().addr(), PAGE, 512 << 20, PAGE];
     // SAFETY: the kernel reads one segment and its page, both of which outlive the call.
     let result =
@@ -179,7 +183,8 @@ pub fn descriptors(end: i32) -> Vec<i32> {
 
 /// A descriptor whose number came in an ioctl's raw argument.
 pub fn own(fd: i32) -> OwnedFd {
-    // SAFETY: the scenarios call this once for what a successful ioctl put into its argument; nothing else has it.
+    // SAFETY: the scenarios call this once for what a successful ioctl put into its argument;
+    // nothing else has it.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -198,8 +203,8 @@ pub fn swapon(device: &str) -> std::io::Result<()> {
     os_result(unsafe { libc::swapon(device.as_ptr(), 0) }.into()).map(|_| ())
 }
 
-/// Asks the kernel to swap a file's pages out: through a private mapping, so that a sealed file will do, and as often as
-/// it takes for pages that have just been used.
+/// Asks the kernel to swap a file's pages out: through a private mapping, so that a sealed file
+/// will do, and as often as it takes for pages that have just been used.
 pub fn page_out(file: &File, bytes: usize) -> Result<()> {
     // SAFETY: the kernel chooses the address; nothing existing is replaced.
     let address = unsafe {
@@ -227,7 +232,8 @@ pub fn poison(file: &File, page: usize) -> std::io::Result<()> {
     extern "C" fn ignore(_: libc::c_int) {}
     let mapping = Mapping::new(file, (page + 1) * PAGE).map_err(std::io::Error::other)?;
     mapping.populate().map_err(std::io::Error::other)?;
-    // SAFETY: the handler does nothing. The kernel tells whoever has the page mapped, and that must not end this process.
+    // SAFETY: the handler does nothing. The kernel tells whoever has the page mapped, and that must
+    // not end this process.
     unsafe { libc::signal(libc::SIGBUS, ignore as *const () as libc::sighandler_t) };
     // SAFETY: the page is of the mapping, which nobody looks into any more.
     let result = unsafe {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! TAP as the kernel's selftests speak it: a line a case, the plan and the totals at the end, and kselftest's exit codes.
+//! TAP as the kernel's selftests speak it: a line a case, the plan and the totals at the end, and
+//! kselftest's exit codes.
 
 use std::io::Write;
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The benchmark: what preserving, handing over and retrieving a memfd costs, ours against mainline's C, in guest instructions.
+//! The benchmark: what preserving, handing over and retrieving a memfd costs, ours against
+//! mainline's C, in guest instructions.
 
 pub mod primitives;
 pub mod sessions;
@@ -164,8 +165,8 @@ impl Cost {
         })
     }
 
-    /// What the memfd adds to an empty update. It may be less than nothing: memory that is handed over need not be given to
-    /// the page allocator at boot, and in an empty update it is.
+    /// What the memfd adds to an empty update. It may be less than nothing: memory that is handed
+    /// over need not be given to the page allocator at boot, and in an empty update it is.
     pub fn downtime(&self) -> f64 {
         self.loaded as f64 - self.empty as f64
     }

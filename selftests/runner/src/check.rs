@@ -23,7 +23,8 @@ impl Check {
     }
 }
 
-/// It ran to its end through all its kernels, none of them complained, and what the guest checked itself was right.
+/// It ran to its end through all its kernels, none of them complained, and what the guest checked
+/// itself was right.
 pub fn any_run(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
     let kernels = machine.chain.len() + 1;
     let booted = outcome.kind("boot").count();
@@ -115,7 +116,8 @@ pub fn region(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
         .collect()
 }
 
-/// lib/test_kho.c: what a kernel saves, the next one restores. A kernel that restored saves nothing, so it is every other one.
+/// lib/test_kho.c: what a kernel saves, the next one restores. A kernel that restored saves
+/// nothing, so it is every other one.
 pub fn test_kho(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
     (1..=machine.chain.len())
         .step_by(2)
@@ -130,8 +132,8 @@ pub fn test_kho(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
         .collect()
 }
 
-/// lib/tests/liveupdate.c: three objects that live as long as files do arrived, were given up with the last file, and nothing was
-/// wrong on either side.
+/// lib/tests/liveupdate.c: three objects that live as long as files do arrived, were given up with
+/// the last file, and nothing was wrong on either side.
 pub fn flb(outcome: &Outcome, generation: usize) -> Vec<Check> {
     const OBJECTS: usize = 3;
     let lines = |generation: usize| {
@@ -162,7 +164,8 @@ pub fn flb(outcome: &Outcome, generation: usize) -> Vec<Check> {
     checks
 }
 
-/// All that a machine with memfds and a region hands over arrives in every generation, and so does what `lib/test_kho.c` saved.
+/// All that a machine with memfds and a region hands over arrives in every generation, and so does
+/// what `lib/test_kho.c` saved.
 pub fn all_arrived(machine: &Machine, outcome: &Outcome) -> Vec<Check> {
     let mut checks = update_from(machine, outcome, 1);
     checks.extend(region(machine, outcome));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How much of the stack each function of an object takes: kernel stacks have 16 KiB, and rustc does not warn of frames as the C
-//! compiler does.
+//! How much of the stack each function of an object takes: kernel stacks have 16 KiB, and rustc
+//! does not warn of frames as the C compiler does.
 
 use anyhow::{ensure, Context, Result};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,8 @@ fn find_objects(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Whether a function is there for tests only: KUnit runs each in a thread of its own, and kernels in use have none.
+/// Whether a function is there for tests only: KUnit runs each in a thread of its own, and kernels
+/// in use have none.
 pub fn is_test(function: &str) -> bool {
     function.contains("kunit_rust_wrapper_") || function.contains("::tests::")
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The user's guide as a script: what `Documentation/users.rst` tells to type, where, and what is printed then.
+//! The user's guide as a script: what `Documentation/users.rst` tells to type, where, and what is
+//! printed then.
 //!
-//! Every literal block of the guide is a transcript, or words of the kernel command line. In a transcript a line that begins with
-//! `$ ` is typed in the project's folder, one that begins with `# ` by root on the machine that is updated; the lines below it are
-//! what it prints. `# kexec -e` goes to the next kernel.
+//! Every literal block of the guide is a transcript, or words of the kernel command line. In a
+//! transcript a line that begins with `$ ` is typed in the project's folder, one that begins with
+//! `# ` by root on the machine that is updated; the lines below it are what it prints. `# kexec -e`
+//! goes to the next kernel.
 
 use anyhow::{bail, ensure, Context, Result};
 use std::path::PathBuf;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The initramfs of a run: the guest program as /init, the kernels to go to in /boot, what is to be run in /tests.
+//! The initramfs of a run: the guest program as /init, the kernels to go to in /boot, what is to be
+//! run in /tests.
 
 use crate::lab::Lab;
 use crate::machine::Machine;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! KTAP, in which KUnit and the kernel's selftests report: suites, their cases, and each case's verdict.
+//! KTAP, in which KUnit and the kernel's selftests report: suites, their cases, and each case's
+//! verdict.
 
 /// One case of a suite.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,7 +13,8 @@ pub struct Case {
     pub note: String,
 }
 
-/// All cases in `lines`. A suite's own result line is not a case, nor is that of one parameter of a case.
+/// All cases in `lines`. A suite's own result line is not a case, nor is that of one parameter of a
+/// case.
 pub fn cases<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Case> {
     let mut found = Vec::new();
     // The suite we are in, and how deep its lines stand.

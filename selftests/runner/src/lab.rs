@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What every run needs: packages, the guest program, kernels made when first asked for, and a folder for logs.
+//! What every run needs: packages, the guest program, kernels made when first asked for, and a
+//! folder for logs.
 
 use crate::testbuild::{self, Selftests};
 use anyhow::{bail, Context, Result};
@@ -58,7 +59,8 @@ pub struct OwnKernels {
     /// Use this bzImage as mainline's kernel of the series before instead of building one
     #[arg(long, global = true, value_name = "BZIMAGE")]
     older: Option<PathBuf>,
-    /// Use this bzImage as our debug kernel instead of building one; its build folder must be around it
+    /// Use this bzImage as our debug kernel instead of building one; its build folder must be
+    /// around it
     #[arg(long, global = true, value_name = "BZIMAGE")]
     debug: Option<PathBuf>,
     /// Use this bzImage as our kernel with the address sanitizer instead of building one

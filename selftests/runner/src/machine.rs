@@ -5,7 +5,8 @@ use crate::lab::Which;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Low, global and per node. Each next kernel with its initramfs has to fit in, the debug kernel too.
+/// Low, global and per node. Each next kernel with its initramfs has to fit in, the debug kernel
+/// too.
 const SCRATCH: &str = "kho_scratch=64M,256M,64M";
 
 #[derive(Clone)]

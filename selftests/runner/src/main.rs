@@ -64,7 +64,8 @@ enum Command {
         #[arg(long)]
         mainline_only: bool,
     },
-    /// What goes across a live update between ours and mainline's kernels, from each to each, as a table
+    /// What goes across a live update between ours and mainline's kernels, from each to each, as a
+    /// table
     Interop,
     /// What a live update costs, ours against mainline's, in guest instructions
     Bench {
@@ -74,7 +75,8 @@ enum Command {
         /// Only the smallest memfds, or the fewest sessions and files, or fewer records
         #[arg(long)]
         quick: bool,
-        /// Only the memfds or records whose line has this in it, such as "2048 MiB, 4 KiB" or "slab, "
+        /// Only the memfds or records whose line has this in it, such as "2048 MiB, 4 KiB" or
+        /// "slab, "
         #[arg(long, conflicts_with = "sessions")]
         only: Option<String>,
         /// Many sessions and many files instead of large memfds

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Runs one machine to its end: starts QEMU, gathers console and events as they come, writes the log, keeps the time limit.
+//! Runs one machine to its end: starts QEMU, gathers console and events as they come, writes the
+//! log, keeps the time limit.
 
 use crate::console::Console;
 use crate::image;

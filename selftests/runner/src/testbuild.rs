@@ -66,7 +66,8 @@ pub fn build(lab: &Lab) -> Result<Selftests> {
     })
 }
 
-/// What `make headers_install` of a kernel tree leaves: the folder programs include from, below `out`.
+/// What `make headers_install` of a kernel tree leaves: the folder programs include from, below
+/// `out`.
 pub fn install_headers(lab: &Lab, source: &Path, out: &Path) -> Result<PathBuf> {
     let mut install = Command::new("make");
     // The variables of the make that may have called us are not for the kernel's.

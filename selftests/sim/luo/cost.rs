@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Ten times the sessions, or files, cost about ten times the work: counted in words of memory read
-//! and written, and allocations. What walks through a list of the kernel's own is not seen here; the
-//! benchmark sees it.
+//! and written, and allocations. What walks through a list of the kernel's own is not seen here;
+//! the benchmark sees it.
 
 use super::lab::a_file;
 use super::world::World;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Each bit of what the orchestrator left is flipped once, in a handover of its own: what is lost is
-//! at most what the bit was about. `cargo test` flips some; all of them with `SOAK=1` (`make soak`).
+//! Each bit of what the orchestrator left is flipped once, in a handover of its own: what is lost
+//! is at most what the bit was about. `cargo test` flips some; all of them with `SOAK=1`
+//! (`make soak`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Formats of a family of handlers are settled when the next image is loaded, at the latest when the
-//! machine reboots; what would not be read is refused, and nothing is lost by it.
+//! Formats of a family of handlers are settled when the next image is loaded, at the latest when
+//! the machine reboots; what would not be read is refused, and nothing is lost by it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -234,8 +234,8 @@ impl Host {
     }
 }
 
-/// A cache that a driver has, which the image that is loaded does not read: a live update is refused,
-/// and another kernel is booted with a warning.
+/// A cache that a driver has, which the image that is loaded does not read: a live update is
+/// refused, and another kernel is booted with a warning.
 #[test]
 fn what_is_preserved_without_a_file_must_be_read_too() {
     let kinds = ["kho-slab", "kho-array"];

@@ -4,9 +4,9 @@
 //!
 //! [`lab`] has the drivers, [`world`] a kernel with all of it. [`model`] runs random operations
 //! against plain lists, [`faults`] has every allocation and every call of a driver fail. [`sample`]
-//! is a handover that [`flips`] damages bit by bit, [`lies`] in particular ways, and [`targets`] as a
-//! fuzzer wants it; [`survey`] takes what can still be had. [`golden`] pins bytes, [`cost`] counts,
-//! [`formats`] settles who writes what for whom.
+//! is a handover that [`flips`] damages bit by bit, [`lies`] in particular ways, and [`targets`] as
+//! a fuzzer wants it; [`survey`] takes what can still be had. [`golden`] pins bytes, [`cost`]
+//! counts, [`formats`] settles who writes what for whom.
 
 #[cfg(test)]
 mod cost;

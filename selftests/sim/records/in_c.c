@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The struct of versions.rs, as a driver in C has it: reads lines of hex digits, each a record; writes
- * back the record as it would write it itself in each version, or why not.
+ * The struct of versions.rs, as a driver in C has it: reads lines of hex digits, each a record;
+ * writes back the record as it would write it itself in each version, or why not.
  */
 #include <stdio.h>
 #include <string.h>

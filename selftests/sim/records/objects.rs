@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Handles in records to slab caches, their objects, arrays, and memory: all bytes are one or a fault, and
-//! each leads to what it was made for, or nowhere.
+//! Handles in records to slab caches, their objects, arrays, and memory: all bytes are one or a
+//! fault, and each leads to what it was made for, or nowhere.
 
 use std::mem::forget;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The fields of formats that are structs, as their declarations in `.modinfo` have them.
 //!
-//! A module has that section; what is built into a kernel is in the file `modules.builtin.modinfo`, which is
-//! made and installed beside it. A catalogue has only the fingerprint of them.
+//! A module has that section; what is built into a kernel is in the file `modules.builtin.modinfo`,
+//! which is made and installed beside it. A catalogue has only the fingerprint of them.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,8 @@ pub struct Field {
     pub size: u64,
 }
 
-/// Reads all that a module, or `modules.builtin.modinfo`, declares, in the order of names and versions.
+/// Reads all that a module, or `modules.builtin.modinfo`, declares, in the order of names and
+/// versions.
 ///
 /// # Errors
 ///

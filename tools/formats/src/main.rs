@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `formats`: which formats a kernel reads and writes, and whether one kernel can update to another.
+//! `formats`: which formats a kernel reads and writes, and whether one kernel can update to
+//! another.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -12,7 +13,8 @@ use serde_json::{json, Value};
 use formats::{check, compare, fields, running, show, Options, Side, Verdict};
 
 /// Prints the catalogue of formats in a kernel's image: vmlinux, bzImage, Image, one of these
-/// compressed, or a module. Exit code: 0 well, 1 an update cannot be done, 2 an image cannot be read
+/// compressed, or a module. Exit code: 0 well, 1 an update cannot be done, 2 an image cannot be
+/// read
 #[derive(Parser)]
 #[command(
     name = "formats",

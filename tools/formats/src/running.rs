@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The running system: its catalogue in /sys/kernel/notes, and what it says in /sys/kernel/liveupdate.
+//! The running system: its catalogue in /sys/kernel/notes, and what it says in
+//! /sys/kernel/liveupdate.
 
 use std::fs;
 use std::path::Path;
@@ -8,8 +9,8 @@ use crate::side::{Format, Origin, Side};
 
 /// What the running kernel has. `root` is `/`, but for tests.
 ///
-/// `/sys/kernel/liveupdate/formats/NAME/VERSION`, where there is one, adds the formats of modules, and
-/// takes away the writing of versions whose `enable_write` is 0.
+/// `/sys/kernel/liveupdate/formats/NAME/VERSION`, where there is one, adds the formats of modules,
+/// and takes away the writing of versions whose `enable_write` is 0.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the kernel and its build have too, from the same files: the catalogue's bytes, and the rules.
+//! What the kernel and its build have too, from the same files: the catalogue's bytes, and the
+//! rules.
 
 #[allow(dead_code)]
 #[path = "../../../luo/formats/catalogue.rs"]

@@ -123,8 +123,8 @@ fn mirror(steps: &Steps) -> Result<String> {
     )
 }
 
-/// Downloads `package` from `suite` of the same mirror into `dir`, by a private apt state; nothing, if the suite has no such
-/// package.
+/// Downloads `package` from `suite` of the same mirror into `dir`, by a private apt state; nothing,
+/// if the suite has no such package.
 pub fn download(package: &str, suite: &str, dir: &Path, steps: &Steps) -> Result<Option<PathBuf>> {
     let keyring = ["pgp", "gpg"]
         .map(|e| format!("/usr/share/keyrings/debian-archive-keyring.{e}"))

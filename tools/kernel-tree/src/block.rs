@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Guarded blocks: the few lines put into a file of the kernel, and taken out again without a trace.
+//! Guarded blocks: the few lines put into a file of the kernel, and taken out again without a
+//! trace.
 
 use anyhow::{bail, Result};
 

@@ -35,8 +35,8 @@ const HOST_ONLY: &str = "sys/host";
 /// The API for drivers in Rust, which goes elsewhere.
 pub const DRIVER: &str = "driver";
 
-/// What of it goes where: files, or folders with all below. The rest of the folder stays out. The API
-/// has two files and a folder in common with our crate.
+/// What of it goes where: files, or folders with all below. The rest of the folder stays out. The
+/// API has two files and a folder in common with our crate.
 const DRIVER_PLACES: [(&str, &str); 9] = [
     ("driver/liveupdate.rs", "rust/kernel/liveupdate.rs"),
     ("driver/liveupdate", "rust/kernel/liveupdate"),
@@ -85,8 +85,9 @@ const EVENTFD: &str = "fs/eventfd.c";
 
 /// Every line we change in files of the kernel.
 const BLOCKS: &[Block] = &[
-    // What `make headers_install` leaves is our header, without a trace of these blocks: it drops what is for the kernel alone. The
-    // kernel itself goes on with mainline's. This block goes first, as the other one brings the same names again.
+    // What `make headers_install` leaves is our header, without a trace of these blocks: it drops
+    // what is for the kernel alone. The kernel itself goes on with mainline's. This block goes
+    // first, as the other one brings the same names again.
     Block {
         file: UAPI,
         place: Place::End(&[
@@ -165,7 +166,8 @@ const BLOCKS: &[Block] = &[
         place: Place::After("\tfree_area_init();"),
         template: include_str!("../templates/memory_reserve.c"),
     },
-    // Before that, nobody tests memory by writing to it, and a command line that cuts memory off is seen.
+    // Before that, nobody tests memory by writing to it, and a command line that cuts memory off is
+    // seen.
     Block {
         file: "mm/memtest.c",
         place: Place::After("#include <linux/memblock.h>"),
@@ -228,8 +230,9 @@ const BLOCKS: &[Block] = &[
         place: Place::Before("static int do_eventfd(unsigned int count, int flags)"),
         template: include_str!("../templates/eventfd_include.c"),
     },
-    // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and back. `select` asks for none of
-    // what RUST depends on, so that stands here again; what is in the circle our Kbuild looks at.
+    // `depends on RUST` would be a circle: RUST, GENDWARFKSYMS, LTO, GCOV_KERNEL, DEBUG_FS, and
+    // back. `select` asks for none of what RUST depends on, so that stands here again; what is in
+    // the circle our Kbuild looks at.
     Block {
         file: "kernel/liveupdate/Kconfig",
         place: Place::After(

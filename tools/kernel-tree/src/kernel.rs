@@ -26,8 +26,8 @@ pub struct Kernel {
     pub release: String,
 }
 
-/// The kernel of `tree` with the options of `kernel-configs/<config>.config`; if it is ours, those of
-/// `ours.config` as well.
+/// The kernel of `tree` with the options of `kernel-configs/<config>.config`; if it is ours, those
+/// of `ours.config` as well.
 ///
 /// # Errors
 ///
@@ -172,7 +172,8 @@ fn configure(
     cmd.arg(format!("KCONFIG_ALLCONFIG={}", file.display()))
         .arg("allnoconfig");
     steps.run(&format!("configuring {label}"), &mut cmd)?;
-    // kconfig only warns when a selected option lacks what it needs; the build then breaks somewhere.
+    // kconfig only warns when a selected option lacks what it needs; the build then breaks
+    // somewhere.
     let name = format!("configuring {label}");
     if let Some(option) = unmet(&steps.log_text(&name)) {
         bail!(

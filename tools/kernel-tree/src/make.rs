@@ -92,7 +92,8 @@ pub fn make(source: &Path, build: &Path) -> Result<Command> {
         cmd.env("CCACHE_DIR", cache_dir().join("ccache"))
             .env("CCACHE_MAXSIZE", "4G")
             // Paths below the cache are taken as relative ones, and the folder a compiler runs in
-            // is no part of what it makes: the trees lie in different folders, their text is the same.
+            // is no part of what it makes: the trees lie in different folders, their text is the
+            // same.
             .env("CCACHE_BASEDIR", cache_dir())
             .env("CCACHE_NOHASHDIR", "1")
             // Not HOSTCC: the kernel's makefiles hand that to rustc as the linker, a single word.

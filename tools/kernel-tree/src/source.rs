@@ -14,7 +14,8 @@ use crate::integrate::integrate;
 use crate::steps::Steps;
 use crate::version;
 
-/// The suites of the archive that have source packages; the next one is asked when a package has left the one before.
+/// The suites of the archive that have source packages; the next one is asked when a package has
+/// left the one before.
 const SUITES: [&str; 2] = ["trixie-backports", "sid"];
 
 /// Which of the kernels.

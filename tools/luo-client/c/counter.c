@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A service in C: a counter in a memfd, which counts how often it has started, and goes on counting after a live update.
- * `counter ID [SOCKET]` says `count N`, then `serving`, `preserved`, `goes on`.
+ * A service in C: a counter in a memfd, which counts how often it has started, and goes on counting
+ * after a live update. `counter ID [SOCKET]` says `count N`, then `serving`, `preserved`,
+ * `goes on`.
  */
 #define _GNU_SOURCE
 #include "luo_client.h"
@@ -17,13 +18,17 @@
 
 static int arrived(struct luo *luo, const char *id)
 {
-	struct liveupdate_session_retrieve_fd retrieve = { .size = sizeof(retrieve), .token = TOKEN };
+	struct liveupdate_session_retrieve_fd retrieve = {
+		.size = sizeof(retrieve),
+		.token = TOKEN,
+	};
 	struct liveupdate_session_finish finish = { .size = sizeof(finish) };
 	int session = luo_claim(luo, id);
 
 	if (session < 0)
 		return -1;
-	if (ioctl(session, LIVEUPDATE_SESSION_RETRIEVE_FD, &retrieve) || ioctl(session, LIVEUPDATE_SESSION_FINISH, &finish))
+	if (ioctl(session, LIVEUPDATE_SESSION_RETRIEVE_FD, &retrieve) ||
+	    ioctl(session, LIVEUPDATE_SESSION_FINISH, &finish))
 		return -1;
 	close(session);
 	return luo_finished(luo, id) ? -1 : retrieve.fd;
@@ -65,7 +70,11 @@ int main(int argc, char **argv)
 	}
 	printf("serving\n");
 	while (luo_wait(&luo, &message, -1) > 0) {
-		struct liveupdate_session_preserve_fd preserve = { .size = sizeof(preserve), .fd = memory, .token = TOKEN };
+		struct liveupdate_session_preserve_fd preserve = {
+			.size = sizeof(preserve),
+			.fd = memory,
+			.token = TOKEN,
+		};
 
 		if (message.event != LUO_START && message.event != LUO_ABORT)
 			continue;

@@ -23,7 +23,10 @@ static long long now_ms(void)
 /* Bounds connect() and send(). */
 static int limit_sending(struct luo *luo)
 {
-	struct timeval limit = { .tv_sec = luo->timeout_ms / 1000, .tv_usec = luo->timeout_ms % 1000 * 1000 };
+	struct timeval limit = {
+		.tv_sec = luo->timeout_ms / 1000,
+		.tv_usec = luo->timeout_ms % 1000 * 1000,
+	};
 
 	return setsockopt(luo->socket, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 }
@@ -167,7 +170,10 @@ static int is(const char *line, const char *type)
 	return found && !strncmp(found, type, length) && found[length] == '"';
 }
 
-/* A descriptor comes with the first byte of its line, so they are in the order of the lines that have one. */
+/*
+ * A descriptor comes with the first byte of its line, so they are in the order of the lines that
+ * have one.
+ */
 static int take_fd(struct luo *luo)
 {
 	int fd;
@@ -304,7 +310,8 @@ static int say(struct luo *luo, struct text *text)
 	if (limit_sending(luo))
 		return -1;
 	while (sent < text->used) {
-		ssize_t count = send(luo->socket, text->bytes + sent, text->used - sent, MSG_NOSIGNAL);
+		ssize_t count = send(luo->socket, text->bytes + sent, text->used - sent,
+				     MSG_NOSIGNAL);
 
 		if (count < 0 && errno == EINTR)
 			continue;
@@ -435,7 +442,8 @@ int luo_can(struct luo *luo, const char *id, int able, const char *reason, const
 
 int luo_pending(const struct luo *luo)
 {
-	return luo->event_count > 0 || memchr(luo->line + luo->next, '\n', luo->used - luo->next) != NULL;
+	return luo->event_count > 0 ||
+	       memchr(luo->line + luo->next, '\n', luo->used - luo->next) != NULL;
 }
 
 int luo_wait(struct luo *luo, struct luo_message *message, int limit_ms)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A client of luod for services in C and C++. All calls return 0 or a descriptor, or -1 with errno; luo->error has luod's own
- * words when it said no. No call waits longer than luo->timeout_ms (30 s) for an answer, and signals do not end one: after
- * ETIMEDOUT, EPIPE or ECONNRESET the connection is of no use any more: luo_close(), close all sessions, and connect again.
+ * A client of luod for services in C and C++. All calls return 0 or a descriptor, or -1 with errno;
+ * luo->error has luod's own words when it said no. No call waits longer than luo->timeout_ms (30 s)
+ * for an answer, and signals do not end one: after ETIMEDOUT, EPIPE or ECONNRESET the connection is
+ * of no use any more: luo_close(), close all sessions, and connect again.
  *
- * ENOENT: nothing has arrived. EPERM: not this user. EBUSY: another connection has the id. EBADMSG: what has arrived is damaged,
- * or nobody knows whether it is whole. ESTALE: not now, or too late. EAGAIN: too many. EIO: luod cannot use its device.
+ * ENOENT: nothing has arrived. EPERM: not this user. EBUSY: another connection has the id. EBADMSG:
+ * what has arrived is damaged, or nobody knows whether it is whole. ESTALE: not now, or too late.
+ * EAGAIN: too many. EIO: luod cannot use its device.
  *
  * Ids are of A-Z a-z 0-9 . _ @ - and have 40 characters at most. A connection can have 16.
  */
@@ -20,10 +22,14 @@ extern "C" {
 #define LUO_ID_MAX 40
 
 enum luo_event {
-	LUO_START = 1,	/* preserve in the session, then luo_ready(), or luo_decline() and close it */
-	LUO_ABORT = 2,	/* close the session of this id (of all, without an id) and go on as before */
-	LUO_STOP = 3,	/* after luo_ready(): stand still, preserve the last state, then luo_stopped() */
-	LUO_CHECK = 4,	/* could it be preserved now? luo_can(), and go on */
+	/* preserve in the session, then luo_ready(), or luo_decline() and close it */
+	LUO_START = 1,
+	/* close the session of this id (of all, without an id) and go on as before */
+	LUO_ABORT = 2,
+	/* after luo_ready(): stand still, preserve the last state, then luo_stopped() */
+	LUO_STOP = 3,
+	/* could it be preserved now? luo_can(), and go on */
+	LUO_CHECK = 4,
 };
 
 /* How to subscribe */
@@ -73,15 +79,20 @@ int luo_ready(struct luo *luo, const char *id);
 int luo_stopped(struct luo *luo, const char *id);
 /* It cannot take part, or no longer. Close the session. The reason is for people. */
 int luo_decline(struct luo *luo, const char *id, const char *reason);
-/* The answer to LUO_CHECK: whether it could, with the reason if not, and how many files of how many bytes that would be. */
+/*
+ * The answer to LUO_CHECK: whether it could, with the reason if not, and how many files of how many
+ * bytes that would be.
+ */
 int luo_can(struct luo *luo, const char *id, int able, const char *reason, const char *kind,
 	    unsigned long long count, unsigned long long bytes);
 
 /*
- * What luod wants: 1, and 0 if nothing has come in so many milliseconds (-1: however long it takes).
+ * What luod wants: 1, and 0 if nothing has come in so many milliseconds (-1: however long it
+ * takes).
  *
- * An event loop polls luo->socket for reading, but what came while a call waited for its answer is here already, and poll()
- * does not tell: before each poll, take messages while luo_pending(), and after it with a limit of 0 until there is none.
+ * An event loop polls luo->socket for reading, but what came while a call waited for its answer is
+ * here already, and poll() does not tell: before each poll, take messages while luo_pending(), and
+ * after it with a limit of 0 until there is none.
  */
 int luo_wait(struct luo *luo, struct luo_message *message, int limit_ms);
 int luo_pending(const struct luo *luo);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A cache that loses nothing over a live update: its entries lie in a memfd, which goes to the next kernel in a session.
+//! A cache that loses nothing over a live update: its entries lie in a memfd, which goes to the
+//! next kernel in a session.
 //!
-//! `cache ID ENTRIES [SOCKET]`. It says `cold`, or `warm` with how many entries it has still, then `serving`; `preserved` when it
-//! is part of an update, and `goes on` when that is called off. Without luod it works as any other cache, and tries again.
+//! `cache ID ENTRIES [SOCKET]`. It says `cold`, or `warm` with how many entries it has still, then
+//! `serving`; `preserved` when it is part of an update, and `goes on` when that is called off.
+//! Without luod it works as any other cache, and tries again.
 
 use luo_client::{Client, Event, Failure, Id, SOCKET};
 use rustix::fs::{memfd_create, MemfdFlags};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A client for services, and for who drives an update: one connection, blocking calls, sessions in and out.
+//! A client for services, and for who drives an update: one connection, blocking calls, sessions in
+//! and out.
 
 use crate::id::Id;
 use crate::line::Lines;
@@ -21,11 +22,13 @@ use std::time::{Duration, Instant};
 /// How long an answer of luod is waited for, if [`Client::set_patience`] says nothing else.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A connection to luod. Signals end no call, and no call waits for ever, except those for the next event.
+/// A connection to luod. Signals end no call, and no call waits for ever, except those for the next
+/// event.
 ///
-/// An event loop waits until the socket ([`AsFd`]) can be read. But what came while a call waited for its answer has been read
-/// already, and the socket does not tell: before each wait, take events while [`Client::pending`] says so, and after it, with
-/// [`Client::event_within`] and no time, until there is none:
+/// An event loop waits until the socket ([`AsFd`]) can be read. But what came while a call waited
+/// for its answer has been read already, and the socket does not tell: before each wait, take
+/// events while [`Client::pending`] says so, and after it, with [`Client::event_within`] and no
+/// time, until there is none:
 ///
 /// ```no_run
 /// # use luo_client::{Client, Event, Failure};
@@ -54,7 +57,8 @@ pub struct Client {
     /// An answer is overdue: it would be taken for that to another request.
     overdue: bool,
     lines: Lines,
-    /// Descriptors come with the first byte of their line, so they are in the order of the lines that have one.
+    /// Descriptors come with the first byte of their line, so they are in the order of the lines
+    /// that have one.
     fds: VecDeque<OwnedFd>,
     /// What came while something else was waited for.
     events: VecDeque<(Answer, Option<OwnedFd>)>,
@@ -84,16 +88,16 @@ pub enum Event {
         /// After this, the update goes on without this client.
         deadline: Duration,
     },
-    /// All are prepared: stand still, preserve the last state in [`Client::session`], and say [`Client::stopped`]. Only for
-    /// who has subscribed with [`Wish::stops`].
+    /// All are prepared: stand still, preserve the last state in [`Client::session`], and say
+    /// [`Client::stopped`]. Only for who has subscribed with [`Wish::stops`].
     Stop {
         /// Which id.
         id: Id,
         /// After this, the update goes on without this client.
         deadline: Duration,
     },
-    /// Could this id be preserved now? Answer with [`Client::can`], and go on. Only for who has subscribed with
-    /// [`Wish::checks`].
+    /// Could this id be preserved now? Answer with [`Client::can`], and go on. Only for who has
+    /// subscribed with [`Wish::checks`].
     Check {
         /// Which id.
         id: Id,
@@ -174,8 +178,8 @@ impl Client {
         })
     }
 
-    /// How long an answer is waited for; thirty seconds to begin with. After [`Failure::Timeout`] the connection is of no use any
-    /// more.
+    /// How long an answer is waited for; thirty seconds to begin with. After [`Failure::Timeout`]
+    /// the connection is of no use any more.
     ///
     /// # Errors
     ///
@@ -186,7 +190,8 @@ impl Client {
         Ok(())
     }
 
-    /// Whether something has been read from the socket already that [`Self::next_event`] gives, or will look at.
+    /// Whether something has been read from the socket already that [`Self::next_event`] gives, or
+    /// will look at.
     pub fn pending(&self) -> bool {
         !self.events.is_empty() || self.lines.has_line()
     }
@@ -237,7 +242,8 @@ impl Client {
         Ok(())
     }
 
-    /// All that shall live on is in the session. It is kept open here until the kexec or until the update is called off.
+    /// All that shall live on is in the session. It is kept open here until the kexec or until the
+    /// update is called off.
     ///
     /// # Errors
     ///
@@ -271,7 +277,8 @@ impl Client {
         done
     }
 
-    /// The answer to [`Event::Check`]: whether it could be preserved, or why not; as what; and for how long it would stand still.
+    /// The answer to [`Event::Check`]: whether it could be preserved, or why not; as what; and for
+    /// how long it would stand still.
     ///
     /// # Errors
     ///
@@ -293,7 +300,8 @@ impl Client {
         })
     }
 
-    /// This update has to go on without this id. The caller drops the session, if it has not given it to [`Self::ready`].
+    /// This update has to go on without this id. The caller drops the session, if it has not given
+    /// it to [`Self::ready`].
     ///
     /// # Errors
     ///
@@ -317,7 +325,8 @@ impl Client {
         self.claim_as(id, false)
     }
 
-    /// The session that has arrived, also if nobody knows whether all is in: only for who can tell by what is in it.
+    /// The session that has arrived, also if nobody knows whether all is in: only for who can tell
+    /// by what is in it.
     ///
     /// # Errors
     ///
@@ -348,7 +357,8 @@ impl Client {
         self.expect_ok()
     }
 
-    /// Waits for luod to want something. A `Start` or `Abort` of each id must be answered before the next is asked for.
+    /// Waits for luod to want something. A `Start` or `Abort` of each id must be answered before
+    /// the next is asked for.
     ///
     /// # Errors
     ///
@@ -486,7 +496,8 @@ impl Client {
         }
     }
 
-    /// What luod answers to a request, with the descriptor that came along; what it wants meanwhile is kept for later.
+    /// What luod answers to a request, with the descriptor that came along; what it wants meanwhile
+    /// is kept for later.
     fn answer(&mut self) -> Result<(Answer, Option<OwnedFd>), Failure> {
         let until = Instant::now().checked_add(self.patience);
         loop {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luod's protocol, and a client for services that want their descriptors to live through a live update.
+//! luod's protocol, and a client for services that want their descriptors to live through a live
+//! update.
 //!
-//! A service subscribes under an id, and goes on with its work. When an update comes it is given a session, puts its
-//! descriptors in, and says that it is ready. In the next kernel it claims the id and gets the session back.
+//! A service subscribes under an id, and goes on with its work. When an update comes it is given a
+//! session, puts its descriptors in, and says that it is ready. In the next kernel it claims the id
+//! and gets the session back.
 //!
 //! ```no_run
 //! use luo_client::{Client, Event, Id};
@@ -19,7 +21,8 @@
 //!     match luod.next_event()? {
 //!         Event::Start { id, session, .. } => {
 //!             session.preserve(&memory, 1)?;
-//!             // Stop writing, or write only through mappings, and keep the session until the kexec.
+//!             // Stop writing, or write only through mappings, and keep the session until the
+//!             // kexec.
 //!             luod.ready(&id, session)?;
 //!         }
 //!         Event::Abort { .. } => { /* The session is given up; go on as before. */ }

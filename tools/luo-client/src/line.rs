@@ -24,7 +24,8 @@ impl Lines {
         }
     }
 
-    /// Takes what was read. Take the lines out before more is read: the bound is of this and one line.
+    /// Takes what was read. Take the lines out before more is read: the bound is of this and one
+    /// line.
     pub fn push(&mut self, bytes: &[u8]) {
         self.waiting.extend_from_slice(bytes);
     }

@@ -56,7 +56,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stop_ms: Option<u64>,
     },
-    /// With an id, from a client: I cannot, go on without me. Without, from who drives the update: it is called off.
+    /// With an id, from a client: I cannot, go on without me. Without, from who drives the update:
+    /// it is called off.
     Abort {
         /// Whose part is called off; all, if there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,7 +72,8 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         reason: String,
     },
-    /// Give me the session that has arrived for me. Answered by [`Answer::Claimed`], with the session.
+    /// Give me the session that has arrived for me. Answered by [`Answer::Claimed`], with the
+    /// session.
     Claim {
         /// Whose session.
         id: Id,
@@ -86,8 +88,8 @@ pub enum Request {
     },
     /// How are things? Answered by [`Answer::Status`].
     Status,
-    /// Root only: ask all clients to preserve. Answered by [`Answer::Preparing`], one [`Answer::Client`] for each, and
-    /// [`Answer::Prepared`].
+    /// Root only: ask all clients to preserve. Answered by [`Answer::Preparing`], one
+    /// [`Answer::Client`] for each, and [`Answer::Prepared`].
     Prepare {
         /// How long clients have; the configured time, if there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,15 +101,15 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
-    /// Root only: who is subscribed, and could they be preserved? Nobody is stopped. Answered by [`Answer::Checking`], one
-    /// [`Answer::Checked`] for each, and [`Answer::CheckDone`].
+    /// Root only: who is subscribed, and could they be preserved? Nobody is stopped. Answered by
+    /// [`Answer::Checking`], one [`Answer::Checked`] for each, and [`Answer::CheckDone`].
     Check {
         /// How long clients have to answer; five seconds, if there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
     },
-    /// Root only: those that run until now stand still. Answered by [`Answer::Stopping`], one [`Answer::ClientStopped`] for
-    /// each, and [`Answer::Stopped`].
+    /// Root only: those that run until now stand still. Answered by [`Answer::Stopping`], one
+    /// [`Answer::ClientStopped`] for each, and [`Answer::Stopped`].
     Stop {
         /// How long all of them have together; the configured time, if there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -121,7 +123,8 @@ pub enum Request {
     },
 }
 
-/// What a client wants luod to know when it subscribes. All of it may be left out: then it is as it was in the first luod.
+/// What a client wants luod to know when it subscribes. All of it may be left out: then it is as it
+/// was in the first luod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Wish {
@@ -175,7 +178,8 @@ pub enum Answer {
         id: Id,
         /// Something has arrived for it that can be claimed.
         claimable: bool,
-        /// Something that was preserved under this id before, by a process that is gone, goes to the next kernel.
+        /// Something that was preserved under this id before, by a process that is gone, goes to
+        /// the next kernel.
         preserved: bool,
     },
     /// Preserve now: the session comes with this line.
@@ -185,15 +189,16 @@ pub enum Answer {
         /// How long there is time.
         deadline_ms: u64,
     },
-    /// All are prepared: stand still, put the last state into the session, and say [`Request::Stopped`]. Only to who
-    /// subscribed with `stops`.
+    /// All are prepared: stand still, put the last state into the session, and say
+    /// [`Request::Stopped`]. Only to who subscribed with `stops`.
     Stop {
         /// Which id.
         id: Id,
         /// How long there is time.
         deadline_ms: u64,
     },
-    /// Could you be preserved now? Answer with [`Request::Can`], and go on. Only to who subscribed with `checks`.
+    /// Could you be preserved now? Answer with [`Request::Can`], and go on. Only to who subscribed
+    /// with `checks`.
     Check {
         /// Which id.
         id: Id,
@@ -373,7 +378,8 @@ pub enum Code {
     Damaged,
     /// The message makes no sense now.
     WrongState,
-    /// There are too many connections, ids or messages. After too many messages luod closes the connection.
+    /// There are too many connections, ids or messages. After too many messages luod closes the
+    /// connection.
     TooMany,
     /// Something of the last update has not been claimed yet.
     Unclaimed,

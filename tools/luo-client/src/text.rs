@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What somebody else has said, made fit for one line of a log or of a terminal.
 
-/// The text on one line, of at most so many characters. What is no plain character (ends of lines, escapes, characters that
-/// change the direction of others or cannot be seen) is written as its number, so that it can forge nothing.
+/// The text on one line, of at most so many characters. What is no plain character (ends of lines,
+/// escapes, characters that change the direction of others or cannot be seen) is written as its
+/// number, so that it can forge nothing.
 pub fn plain(text: &str, most: usize) -> String {
     let mut out = String::new();
     let mut count = 0;

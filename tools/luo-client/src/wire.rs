@@ -10,7 +10,8 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// Sends as many of the bytes as the socket takes, and a descriptor with the first of them. Never raises SIGPIPE.
+/// Sends as many of the bytes as the socket takes, and a descriptor with the first of them. Never
+/// raises SIGPIPE.
 ///
 /// # Errors
 ///
@@ -46,7 +47,8 @@ pub struct Received {
     pub truncated: bool,
 }
 
-/// Reads what is there, with one descriptor, or with none if `take_fd` is not set. The kernel closes all others that were sent.
+/// Reads what is there, with one descriptor, or with none if `take_fd` is not set. The kernel
+/// closes all others that were sent.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a file has besides its bytes, and giving it back: as much as the caller may, and never more rights than it had.
+//! What a file has besides its bytes, and giving it back: as much as the caller may, and never more
+//! rights than it had.
 
 use crate::manifest::Entry;
 use anyhow::Result;
@@ -55,8 +56,8 @@ fn extended(file: &File) -> BTreeMap<String, String> {
     all
 }
 
-/// Gives them to a new file of the caller's. `owner` is the only one that may be given; anybody, if there is none. What the
-/// caller could not give is named.
+/// Gives them to a new file of the caller's. `owner` is the only one that may be given; anybody, if
+/// there is none. What the caller could not give is named.
 ///
 /// # Errors
 ///

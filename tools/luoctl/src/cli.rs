@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luoctl's command line, from which its man pages and completions are made too. The examples in it are run by a test.
+//! luoctl's command line, from which its man pages and completions are made too. The examples in it
+//! are run by a test.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use liveupdate_uapi::Name;
@@ -46,8 +47,9 @@ Examples:
     Status,
     /// Load the kernel that the next update goes to
     ///
-    /// Before loading, it is checked that the image is one, that it and the initramfs fit into this kernel's scratch areas, that
-    /// it reads what this kernel writes, and that the command line turns live update on. What has to be changed is said.
+    /// Before loading, it is checked that the image is one, that it and the initramfs fit into this
+    /// kernel's scratch areas, that it reads what this kernel writes, and that the command line
+    /// turns live update on. What has to be changed is said.
     #[command(after_long_help = "\
 Examples:
   luoctl load /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline
@@ -68,8 +70,8 @@ Examples:
     List,
     /// Preserve files in a session
     ///
-    /// The contents are copied into memory that goes to the next kernel, with size, mode and a checksum. A process in the
-    /// background keeps the session open; `luoctl discard` ends it.
+    /// The contents are copied into memory that goes to the next kernel, with size, mode and a
+    /// checksum. A process in the background keeps the session open; `luoctl discard` ends it.
     #[command(after_long_help = "\
 Examples:
   luoctl preserve backup /etc/fstab /etc/hostname
@@ -87,8 +89,9 @@ Examples:
     },
     /// Write the files that have arrived in a session
     ///
-    /// Size, mode and checksum are checked. Files that exist are not overwritten. If something fails, the session stays open in a
-    /// process in the background, and the command can be repeated.
+    /// Size, mode and checksum are checked. Files that exist are not overwritten. If something
+    /// fails, the session stays open in a process in the background, and the command can be
+    /// repeated.
     #[command(after_long_help = "\
 Examples (after an update):
   luoctl retrieve backup --to /tmp/backup")]
@@ -102,8 +105,8 @@ Examples (after an update):
     },
     /// Run a command that has a session open
     ///
-    /// The number of the session's descriptor is in the variable LUO_SESSION_FD, its name in LUO_SESSION_NAME. The command
-    /// takes luoctl's place; the session ends with it.
+    /// The number of the session's descriptor is in the variable LUO_SESSION_FD, its name in
+    /// LUO_SESSION_NAME. The command takes luoctl's place; the session ends with it.
     #[command(after_long_help = "\
 Examples:
   luoctl run vm-7 -- sh -c 'test -e /proc/self/fd/$LUO_SESSION_FD'")]
@@ -139,11 +142,13 @@ Examples:
     },
     /// Do a live update: load, ask the services, wait, freeze, go to the next kernel
     ///
-    /// A line is printed for each phase, with its time. Ctrl-C before the last one undoes everything, and so does a closed pipe or
-    /// a signal that ends luoctl: services are told to go on, and the kernel that this command loaded is forgotten. Only one
-    /// luoctl at a time can load, unload or update; another one says who is at it and changes nothing.
+    /// A line is printed for each phase, with its time. Ctrl-C before the last one undoes
+    /// everything, and so does a closed pipe or a signal that ends luoctl: services are told to go
+    /// on, and the kernel that this command loaded is forgotten. Only one luoctl at a time can
+    /// load, unload or update; another one says who is at it and changes nothing.
     ///
-    /// The jump is immediate, as with `kexec -e`: file systems are synced, not unmounted, and services are not stopped.
+    /// The jump is immediate, as with `kexec -e`: file systems are synced, not unmounted, and
+    /// services are not stopped.
     #[command(after_long_help = "\
 Examples:
   luoctl update /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline --dry-run
@@ -151,7 +156,8 @@ Examples:
     Update(Update),
     /// Call off the update that is under way, whoever drives it
     ///
-    /// Services are told to go on. So it is with one that waits for systemd to do the kexec. If there is none, nothing happens.
+    /// Services are told to go on. So it is with one that waits for systemd to do the kexec. If
+    /// there is none, nothing happens.
     #[command(after_long_help = "\
 Examples:
   luoctl abort")]
@@ -169,7 +175,8 @@ Examples:
         #[arg(long, value_name = "WHAT")]
         unknown: Option<Unknown>,
     },
-    /// Say whether one kernel can update to another, and which versions of the formats would be written
+    /// Say whether one kernel can update to another, and which versions of the formats would be
+    /// written
     ///
     /// Nothing is loaded. The exit code is 1 if it cannot be, and why not is said.
     #[command(after_long_help = "\
@@ -257,7 +264,8 @@ pub struct Update {
     /// Go on if luod does not run, although what services have may be lost
     #[arg(long)]
     pub without_luod: bool,
-    /// Have systemd shut the system down and do the kexec; it must be 261 or newer, and keep sessions in its store
+    /// Have systemd shut the system down and do the kexec; it must be 261 or newer, and keep
+    /// sessions in its store
     #[arg(long, hide = true)]
     pub systemd: bool,
     /// Do everything but the kexec, and undo it
@@ -281,7 +289,8 @@ fn socket(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The lines below "Examples" in a command's help, and whether they need something that has arrived.
+/// The lines below "Examples" in a command's help, and whether they need something that has
+/// arrived.
 pub fn examples() -> Vec<(String, bool)> {
     use clap::CommandFactory;
     let root = Arguments::command();

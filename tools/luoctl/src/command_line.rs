@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! This kernel's command line: what the next one may be given, and what it says of images without a catalogue.
+//! This kernel's command line: what the next one may be given, and what it says of images without a
+//! catalogue.
 
 /// This kernel's command line, without what the boot loader says of the image.
 pub fn of_this_kernel() -> std::io::Result<String> {

@@ -98,7 +98,8 @@ fn create(name: &str) -> Result<Session> {
     }
 }
 
-/// A file to copy. What it is is known before it is opened: a pipe would wait, and a device may do something.
+/// A file to copy. What it is is known before it is opened: a pipe would wait, and a device may do
+/// something.
 fn source(path: &Path) -> Result<(String, File)> {
     let shown = path.display();
     let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -192,7 +193,8 @@ fn sealed(bytes: &[u8]) -> Result<File> {
     Ok(file)
 }
 
-/// A session that has arrived; also one that an earlier try has left with a process in the background.
+/// A session that has arrived; also one that an earlier try has left with a process in the
+/// background.
 pub fn incoming(name: &str) -> Result<RetrievedSession> {
     match device::open()?.retrieve_session(name) {
         Ok(session) => Ok(session),
@@ -306,7 +308,8 @@ impl Drop for Written {
     }
 }
 
-/// Gets its name when it is whole: until then nobody else can open it. What could not be given to it is named.
+/// Gets its name when it is whole: until then nobody else can open it. What could not be given to
+/// it is named.
 fn write_one(
     memfd: OwnedFd,
     entry: &Entry,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which formats kernels read and write, and whether the running one, or another, can update to a third.
+//! Which formats kernels read and write, and whether the running one, or another, can update to a
+//! third.
 
 use crate::command_line;
 use crate::report::Report;
@@ -47,7 +48,8 @@ pub fn judge(
     Ok(verdict.can())
 }
 
-/// What speaks against an update from the running kernel to an image with this command line, and what should be known besides.
+/// What speaks against an update from the running kernel to an image with this command line, and
+/// what should be known besides.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outlook {
     pub faults: Vec<String>,
@@ -69,7 +71,8 @@ pub fn outlook(image: &Path, cmdline: &str) -> Outlook {
     between(&old, &new, cmdline, &unused(Path::new(REGISTRY)))
 }
 
-/// A format that nothing is preserved in is no reason not to load: but then nothing of it can be preserved.
+/// A format that nothing is preserved in is no reason not to load: but then nothing of it can be
+/// preserved.
 fn between(old: &Side, new: &Side, cmdline: &str, unused: &[String]) -> Outlook {
     let mut options = Options {
         cmdline: Some(cmdline.as_bytes().to_vec()),
@@ -87,7 +90,8 @@ fn between(old: &Side, new: &Side, cmdline: &str, unused: &[String]) -> Outlook 
     }
 }
 
-/// Formats of file handlers in which nothing is preserved, in any version. Other formats cannot be read there, and are always used.
+/// Formats of file handlers in which nothing is preserved, in any version. Other formats cannot be
+/// read there, and are always used.
 fn unused(registry: &Path) -> Vec<String> {
     let mut files: BTreeMap<String, u64> = BTreeMap::new();
     for name in fs::read_dir(registry).into_iter().flatten().flatten() {
@@ -103,7 +107,8 @@ fn unused(registry: &Path) -> Vec<String> {
     none.map(|(name, _)| name).collect()
 }
 
-/// What the kernel says that the loaded image can take, in its own words and as an object; nothing where it does not say.
+/// What the kernel says that the loaded image can take, in its own words and as an object; nothing
+/// where it does not say.
 pub fn loaded(text: &str) -> (String, serde_json::Value) {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();

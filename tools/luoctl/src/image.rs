@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a bzImage says of itself in its header: Documentation/arch/x86/boot.rst of the kernel has the offsets.
+//! What a bzImage says of itself in its header: Documentation/arch/x86/boot.rst of the kernel has
+//! the offsets.
 
 use anyhow::{bail, ensure, Context, Result};
 use std::fs::File;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luoctl: what its commands are, and what they do. A library, so that man pages, completions and tests are made of the same.
+//! luoctl: what its commands are, and what they do. A library, so that man pages, completions and
+//! tests are made of the same.
 
 #![deny(missing_docs)]
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What an update asks of the machine and does to it: a trait, so that tests can have a machine of their own.
+//! What an update asks of the machine and does to it: a trait, so that tests can have a machine of
+//! their own.
 
 use crate::cli::LoadOptions;
 use crate::ending::MayNot;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a session of `luoctl preserve` holds: names, sizes, modes and checksums of its files, as JSON with a version.
+//! What a session of `luoctl preserve` holds: names, sizes, modes and checksums of its files, as
+//! JSON with a version.
 
 use anyhow::{bail, ensure, Context, Result};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,8 @@ pub struct Entry {
     pub name: String,
     pub size: u64,
     pub mode: u32,
-    /// XXH3 with 128 bits, as `xxhsum -H2` has it: it finds damage, and takes little of the time in which services wait.
+    /// XXH3 with 128 bits, as `xxhsum -H2` has it: it finds damage, and takes little of the time in
+    /// which services wait.
     pub xxh3: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How results are told: lines for people, or objects for programs. Never raw what others wrote, and no panic when nobody reads.
+//! How results are told: lines for people, or objects for programs. Never raw what others wrote,
+//! and no panic when nobody reads.
 
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
@@ -110,7 +111,8 @@ fn escape(text: impl Iterator<Item = char>, lines: bool) -> String {
     safe
 }
 
-/// JSON without what a terminal may take for more than text: all that is not ASCII can be escaped in it.
+/// JSON without what a terminal may take for more than text: all that is not ASCII can be escaped
+/// in it.
 fn ascii(json: &str) -> String {
     let mut safe = String::new();
     let mut units = [0; 2];

@@ -17,7 +17,8 @@ pub fn kexec_load(kernel: &File, initrd: Option<&File>, cmdline: &str) -> io::Re
         Some(initrd) => (initrd.as_raw_fd(), 0),
         None => (-1, NO_INITRAMFS),
     };
-    // SAFETY: the descriptors are open, and the command line outlives the call and is as long as is said.
+    // SAFETY: the descriptors are open, and the command line outlives the call and is as long as is
+    // said.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kexec_file_load,

@@ -270,7 +270,8 @@ impl Steps<'_> {
         }
     }
 
-    /// What luod says next, as long as services may take; luod itself is asked from time to time whether it is well.
+    /// What luod says next, as long as services may take; luod itself is asked from time to time
+    /// whether it is well.
     fn hear_of_services(&mut self) -> Result<Answer> {
         let mut asked = false;
         loop {

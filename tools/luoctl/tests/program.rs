@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The program itself, on a machine whose /sys and /run are made up: a mount namespace of a user of its own, so no root is needed
-//! and nothing of this machine can be changed. LUOCTL names another one to try.
+//! The program itself, on a machine whose /sys and /run are made up: a mount namespace of a user of
+//! its own, so no root is needed and nothing of this machine can be changed. LUOCTL names another
+//! one to try.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};

@@ -7,7 +7,8 @@ use std::fmt;
 
 /// The version that is written; it is the only one that is read.
 const VERSION: u64 = 1;
-/// No catalogue is longer: 40 bytes of id and less than 60 more for each client that can be subscribed, or was and is left out.
+/// No catalogue is longer: 40 bytes of id and less than 60 more for each client that can be
+/// subscribed, or was and is left out.
 pub const MAX_BYTES: usize = 4 << 20;
 
 /// A session in the catalogue.

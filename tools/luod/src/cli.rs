@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 /// The agent that takes services through a live update
 ///
-/// luod listens on a socket. Services subscribe; when `luoctl update` asks for it, each is given a session of /dev/liveupdate,
-/// preserves its memory in it and says that it is ready. luod keeps the sessions until the kexec, and in the next kernel gives
-/// each service its session back.
+/// luod listens on a socket. Services subscribe; when `luoctl update` asks for it, each is given a
+/// session of /dev/liveupdate, preserves its memory in it and says that it is ready. luod keeps the
+/// sessions until the kexec, and in the next kernel gives each service its session back.
 #[derive(Debug, Parser)]
 #[command(name = "luod", version, after_long_help = AFTER)]
 pub struct Arguments {

@@ -66,7 +66,8 @@ impl Config {
     /// Where it is looked for.
     pub const PATH: &'static str = "/etc/luod.toml";
 
-    /// Reads a file. The usual one need not exist. A socket that is given on the command line is checked as one in the file.
+    /// Reads a file. The usual one need not exist. A socket that is given on the command line is
+    /// checked as one in the file.
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! One client's socket: lines in, lines and sessions out, and the bounds that keep a bad client's harm to itself.
+//! One client's socket: lines in, lines and sessions out, and the bounds that keep a bad client's
+//! harm to itself.
 
 use luo_client::{encode, receive, send, Answer, Code, Lines, Problem, MAX_REQUEST};
 use rustix::io::Errno;

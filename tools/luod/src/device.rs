@@ -67,23 +67,25 @@ pub trait Device {
     /// Nothing has changed.
     fn preserve_record(&mut self, record: &[u8]) -> Result<Self::Session, DeviceError>;
 
-    /// What the last kernel's luod preserved as its record; none if there was no luod. It is noted down, as by
-    /// [`Self::note`], before the kernel forgets it; if it cannot be, its session stays open.
+    /// What the last kernel's luod preserved as its record; none if there was no luod. It is noted
+    /// down, as by [`Self::note`], before the kernel forgets it; if it cannot be, its session stays
+    /// open.
     ///
     /// # Errors
     ///
     /// There may be one.
     fn retrieve_record(&mut self) -> Result<Option<Vec<u8>>, DeviceError>;
 
-    /// Takes a record that the service manager kept, under this name, as [`Self::retrieve_record`] does. It leaves the store
-    /// when it is noted down.
+    /// Takes a record that the service manager kept, under this name, as [`Self::retrieve_record`]
+    /// does. It leaves the store when it is noted down.
     fn adopt_record(&mut self, name: &str, session: Self::Session);
 
-    /// Sessions that the kernel lists, and whether each has arrived; finished ones are left out. None if the kernel does not
-    /// tell. A session may be missed when others come and go meanwhile.
+    /// Sessions that the kernel lists, and whether each has arrived; finished ones are left out.
+    /// None if the kernel does not tell. A session may be missed when others come and go meanwhile.
     fn sides(&mut self) -> Option<Vec<(bool, String)>>;
 
-    /// Names of sessions that have arrived and that nobody has finished, as [`Self::sides`] has them.
+    /// Names of sessions that have arrived and that nobody has finished, as [`Self::sides`] has
+    /// them.
     fn arrived(&mut self) -> Option<Vec<String>> {
         let arrived = self.sides()?.into_iter();
         Some(
@@ -93,8 +95,8 @@ pub trait Device {
         )
     }
 
-    /// Notes down a record where a luod after this one finds it, and the next kernel does not. What stood there before stays if
-    /// it cannot be written.
+    /// Notes down a record where a luod after this one finds it, and the next kernel does not. What
+    /// stood there before stays if it cannot be written.
     fn note(&mut self, record: &[u8]);
 
     /// What was noted down last since this kernel booted.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Any bytes as what three clients say: lines are cut, read and obeyed, and the bounds hold. For fuzzers, and a test of its own.
+//! Any bytes as what three clients say: lines are cut, read and obeyed, and the bounds hold. For
+//! fuzzers, and a test of its own.
 
 use crate::device::DeviceError;
 use crate::kept::Boot;

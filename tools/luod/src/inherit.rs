@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the service manager gives to a luod that starts: of a luod before it in this boot, or, by a service manager that brings
-//! sessions through a live update, of the previous kernel.
+//! What the service manager gives to a luod that starts: of a luod before it in this boot, or, by a
+//! service manager that brings sessions through a live update, of the previous kernel.
 
 use crate::device::Device;
 use crate::kept::{Boot, Kept};
@@ -19,14 +19,15 @@ pub struct Inherited<S> {
     pub session: S,
 }
 
-/// Looks at what was kept. Records of luods before this one are noted down here, as they name what has arrived.
+/// Looks at what was kept. Records of luods before this one are noted down here, as they name what
+/// has arrived.
 pub fn inherit<D: Device>(
     device: &mut D,
     boot: &Boot,
     stored: Vec<(String, D::Session)>,
 ) -> Vec<Inherited<D::Session>> {
-    // Only the first luod's names say no boot; a session that the kernel has from the previous one, and not for the next, came
-    // with it.
+    // Only the first luod's names say no boot; a session that the kernel has from the previous one,
+    // and not for the next, came with it.
     let old = |stored: &(String, D::Session)| matches!(Kept::of(&stored.0), Some((_, None)));
     let listed = match stored.iter().any(old) {
         true => device.sides().unwrap_or_default(),

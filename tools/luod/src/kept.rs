@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What luod leaves with the service manager, by its names there. Each name says in which boot it was given: systemd brings
-//! sessions through a live update under their old names, and then they are no longer what they were.
+//! What luod leaves with the service manager, by its names there. Each name says in which boot it
+//! was given: systemd brings sessions through a live update under their old names, and then they
+//! are no longer what they were.
 
 use crate::machine::Key;
 use std::fmt;

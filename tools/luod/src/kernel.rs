@@ -54,7 +54,8 @@ impl Kernel {
         }
     }
 
-    /// Reads a record, and notes it down. Its session is finished when that is done, and not before.
+    /// Reads a record, and notes it down. Its session is finished when that is done, and not
+    /// before.
     fn take_record(&mut self, name: String, session: Rc<OwnedFd>) -> Result<Vec<u8>, DeviceError> {
         let fd = raw::retrieve_fd(&session, TOKEN).map_err(std::io::Error::from);
         let record = fd.and_then(content);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luod takes services through a live update: it asks them to preserve what they need, keeps their sessions until the kexec, and
-//! gives them back after it. `Documentation/luod-protocol.rst` is what it speaks.
+//! luod takes services through a live update: it asks them to preserve what they need, keeps their
+//! sessions until the kexec, and gives them back after it. `Documentation/luod-protocol.rst` is
+//! what it speaks.
 //!
 //! [`machine`] decides and does nothing, [`perform`] uses the device, [`server`] talks.
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Lines of the log that users cause: each has so many at once, and then so many a second; the rest is counted.
+//! Lines of the log that users cause: each has so many at once, and then so many a second; the rest
+//! is counted.
 
 use std::collections::BTreeMap;
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What luod does, without doing it: requests, ends of connections, results of the device and time go in, what is to be done
-//! comes out. No input or output, so that every order of events can be tried.
+//! What luod does, without doing it: requests, ends of connections, results of the device and time
+//! go in, what is to be done comes out. No input or output, so that every order of events can be
+//! tried.
 //!
-//! Sessions are values of a type `S` that is a shared handle: dropping the last one closes the session, which before the
-//! kexec gives up what is preserved in it, and after it finishes it. So what this machine does not hold is undone.
+//! Sessions are values of a type `S` that is a shared handle: dropping the last one closes the
+//! session, which before the kexec gives up what is preserved in it, and after it finishes it. So
+//! what this machine does not hold is undone.
 
 mod arrivals;
 mod check;
@@ -99,13 +101,15 @@ pub struct Rules {
     pub ids_per_connection: usize,
     /// What a client has for preserving.
     pub deadline: Millis,
-    /// What all clients have together for standing still, and then who drives the update until the record is made.
+    /// What all clients have together for standing still, and then who drives the update until the
+    /// record is made.
     pub stop_deadline: Millis,
     /// An update is called off when a client does not take part, whatever its driver says.
     pub strict: bool,
     /// Whose word it is that a client must live through.
     pub may_require: MayRequire,
-    /// What who drives an update has between two of its steps, and to come back after luod was restarted.
+    /// What who drives an update has between two of its steps, and to come back after luod was
+    /// restarted.
     pub driver_limit: Millis,
     /// After this, what has arrived counts as unclaimed.
     pub claim_limit: Millis,
@@ -224,12 +228,14 @@ pub struct Machine<S> {
     strict: bool,
     /// Somebody wants to know who could take part.
     check: Option<Check>,
-    /// When what is preserved without an update under way is given up: luod was restarted in the middle of one.
+    /// When what is preserved without an update under way is given up: luod was restarted in the
+    /// middle of one.
     orphans_until: Option<Millis>,
     arrived: BTreeMap<Key, Arrived<S>>,
     /// Whether luod's record says all that has arrived.
     arrivals_known: bool,
-    /// Claims from before what has arrived was known, and whether they are for what may not be whole.
+    /// Claims from before what has arrived was known, and whether they are for what may not be
+    /// whole.
     early: Vec<(Conn, Id, bool)>,
     boot_again: Option<Millis>,
     /// Not later than the first of all times at which something is to be done.
@@ -271,7 +277,8 @@ impl<S: Clone> Machine<S> {
         self.rules = rules;
     }
 
-    /// Takes over what the service manager kept for a luod that is gone. To be called before anything else.
+    /// Takes over what the service manager kept for a luod that is gone. To be called before
+    /// anything else.
     pub fn restore(&mut self, inherited: Vec<Inherited<S>>) {
         self.wake_at(self.now);
         for Inherited {
@@ -282,7 +289,8 @@ impl<S: Clone> Machine<S> {
         } in inherited
         {
             match kept {
-                // The service manager has brought it through the update: it is no longer what it was, it has arrived.
+                // The service manager has brought it through the update: it is no longer what it
+                // was, it has arrived.
                 Some(Kept::Outgoing(key) | Kept::Incoming { key, .. }) if !here => {
                     self.inherit_arrived(key, name, session, None);
                 }
@@ -427,7 +435,8 @@ impl<S: Clone> Machine<S> {
         }
     }
 
-    /// What time it is now. To be called before the calls above, and when [`Self::next_tick`] has come.
+    /// What time it is now. To be called before the calls above, and when [`Self::next_tick`] has
+    /// come.
     pub fn tick(&mut self, now: Millis) {
         self.now = now.max(self.now);
         if self.wake.is_none_or(|at| at > self.now) {
@@ -460,8 +469,8 @@ impl<S: Clone> Machine<S> {
         self.stage.phase()
     }
 
-    /// Whether this process may end without undoing what is preserved: the service manager's store has it, and somebody else does
-    /// the kexec.
+    /// Whether this process may end without undoing what is preserved: the service manager's store
+    /// has it, and somebody else does the kexec.
     pub fn held(&self) -> bool {
         matches!(self.stage, Stage::Frozen { hold: true, .. })
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the service manager is told: that luod lives, and what it is doing. Without one, nobody is told anything.
+//! What the service manager is told: that luod lives, and what it is doing. Without one, nobody is
+//! told anything.
 
 use luo_client::Phase;
 use sd_notify::{notify, NotifyState};

@@ -9,8 +9,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Writes it, in the place of what was there. The file has a name that nobody can know before, so nothing is written through a link,
-/// and it is root's alone.
+/// Writes it, in the place of what was there. The file has a name that nobody can know before, so
+/// nothing is written through a link, and it is root's alone.
 ///
 /// # Errors
 ///

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who is at the other end of a socket, by the kernel's word: user, group, and supplementary groups, as they were at connect(2).
+//! Who is at the other end of a socket, by the kernel's word: user, group, and supplementary
+//! groups, as they were at connect(2).
 
 use crate::machine::Peer;
 use rustix::net::sockopt::socket_peercred;
@@ -29,7 +30,8 @@ fn groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let mut groups: Vec<libc::gid_t> = vec![0; 65536];
     let mut bytes = libc::socklen_t::try_from(std::mem::size_of_val(groups.as_slice()))
         .map_err(io::Error::other)?;
-    // SAFETY: the buffer is writable and as long as `bytes` says; the kernel writes no more and says how much in `bytes`.
+    // SAFETY: the buffer is writable and as long as `bytes` says; the kernel writes no more and
+    // says how much in `bytes`.
     let result = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),

@@ -29,8 +29,8 @@ pub fn perform<D: Device>(device: &mut D, op: Op) -> Done<D::Session> {
     }
 }
 
-/// Whether it was in vain because somebody else has the device, or the record of an update that was called off: the service manager
-/// may not have closed yet what it keeps for a luod that is gone.
+/// Whether it was in vain because somebody else has the device, or the record of an update that was
+/// called off: the service manager may not have closed yet what it keeps for a luod that is gone.
 pub fn may_pass<S>(done: &Done<S>) -> bool {
     if matches!(done, Done::Freeze(_, Err(DeviceError::Exists))) {
         return true;
@@ -45,9 +45,9 @@ pub fn may_pass<S>(done: &Done<S>) -> bool {
     error == Some(&DeviceError::Busy)
 }
 
-/// What has arrived: by the record that was handed over, else by what a luod before this one noted down. The kernel's list adds to
-/// that, and takes nothing away: a session may be missing there that has arrived. Without a record nobody knows whether a session is
-/// whole.
+/// What has arrived: by the record that was handed over, else by what a luod before this one noted
+/// down. The kernel's list adds to that, and takes nothing away: a session may be missing there
+/// that has arrived. Without a record nobody knows whether a session is whole.
 fn boot<D: Device>(device: &mut D) -> Result<Arrivals, DeviceError> {
     let (record, mut trouble) = match device.retrieve_record() {
         Ok(record) => (record, "there is no record of luod's".to_owned()),
@@ -71,7 +71,8 @@ fn boot<D: Device>(device: &mut D) -> Result<Arrivals, DeviceError> {
             trouble: Some(trouble),
         });
     };
-    // What is not in the record is of somebody who was not part of the update, and held on to a session.
+    // What is not in the record is of somebody who was not part of the update, and held on to a
+    // session.
     let mut sessions: BTreeMap<Key, Verdict> = listed.map(|key| (key, Verdict::Partial)).collect();
     for Entry { uid, id, complete } in catalogue.sessions {
         let verdict = match complete {

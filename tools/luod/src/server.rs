@@ -29,7 +29,8 @@ const RELOAD: u64 = 2;
 const FIRST: u64 = 3;
 /// Events taken at a time, connections accepted and operations done before others get their turn.
 const TURN: usize = 64;
-/// How long to wait before a device that is busy is tried again, and before more connections are accepted when no descriptor is left.
+/// How long to wait before a device that is busy is tried again, and before more connections are
+/// accepted when no descriptor is left.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Lines that a user's connections can have written by ending badly.
@@ -164,7 +165,8 @@ where
         self.manager.ready();
     }
 
-    /// Runs until it is told to stop. What is preserved is then undone, unless somebody else is about to do the kexec.
+    /// Runs until it is told to stop. What is preserved is then undone, unless somebody else is
+    /// about to do the kexec.
     ///
     /// # Errors
     ///
@@ -217,7 +219,8 @@ where
         let accept = self.accept_again;
         let accept = accept.map(|at| at.saturating_duration_since(Instant::now()));
         let tick = self.machine.next_tick();
-        // The clock of the machine has whole milliseconds: a little late is better than again and again too early.
+        // The clock of the machine has whole milliseconds: a little late is better than again and
+        // again too early.
         let tick = tick.map(|at| Duration::from_millis(at.saturating_sub(self.now())));
         let tick = tick.map(|wait| wait + Duration::from_millis(1));
         let manager = self.manager.next();
@@ -249,7 +252,8 @@ where
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    // No descriptor, or no memory: it stays to be accepted, so the socket must not be looked at for a while.
+                    // No descriptor, or no memory: it stays to be accepted, so the socket must not
+                    // be looked at for a while.
                     warn!("cannot accept connections: {error}");
                     self.watch_listener(false);
                     self.accept_again = Some(Instant::now() + 20 * PAUSE);
@@ -407,7 +411,8 @@ where
         }
     }
 
-    /// Does a turn of operations. One that finds the device busy is tried again, until its time is over.
+    /// Does a turn of operations. One that finds the device busy is tried again, until its time is
+    /// over.
     fn use_device(&mut self) {
         let now = Instant::now();
         if self.device_again.is_some_and(|at| at > now) {
@@ -431,7 +436,8 @@ where
         }
     }
 
-    /// The end. What goes to the next kernel stays in the store when somebody else does the kexec; else all is undone.
+    /// The end. What goes to the next kernel stays in the store when somebody else does the kexec;
+    /// else all is undone.
     fn finish(&mut self) {
         self.manager.stopping();
         if self.machine.held() {

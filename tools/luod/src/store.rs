@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The service manager's store of descriptors (systemd's FDSTORE): what is put there outlives this process.
+//! The service manager's store of descriptors (systemd's FDSTORE): what is put there outlives this
+//! process.
 
 use sd_notify::NotifyState;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -28,7 +29,8 @@ pub fn inherited() -> Vec<(String, OwnedFd)> {
     };
     stored
         .filter_map(|(fd, name)| {
-            // SAFETY: the service manager has put this descriptor here for us; this is called once, so nothing else owns it.
+            // SAFETY: the service manager has put this descriptor here for us; this is called once,
+            // so nothing else owns it.
             let fd = unsafe { OwnedFd::from_raw_fd(fd) };
             rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC).ok()?;
             Some((name, fd))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Any order of clients, drivers, deaths, restarts, boots, and updates, with and without a service manager that brings sessions along, against a kernel of a few lines: what was ready is in the next kernel as it
-//! was, nobody gets what is another's, nothing has two owners, and what nobody owns is not preserved.
+//! Any order of clients, drivers, deaths, restarts, boots, and updates, with and without a service
+//! manager that brings sessions along, against a kernel of a few lines: what was ready is in the
+//! next kernel as it was, nobody gets what is another's, nothing has two owners, and what nobody
+//! owns is not preserved.
 
 use luo_client::{session_name, Answer, Code, Id, Part, Phase, Request, Wish};
 use luod::device::{Device, DeviceError};
@@ -261,7 +263,8 @@ enum Step {
     Busy(bool),
     Full(bool),
     Crash,
-    /// The jump; the service manager may bring what it has, and the record may not come through whole.
+    /// The jump; the service manager may bring what it has, and the record may not come through
+    /// whole.
     Kexec {
         systemd: bool,
         damage: bool,
@@ -605,7 +608,8 @@ impl World {
                 }
             }
         }
-        // What luod alone had in its hands, between two system calls or without a store, is gone; what the kernel still has is not.
+        // What luod alone had in its hands, between two system calls or without a store, is gone;
+        // what the kernel still has is not.
         let finished = self.fake.kernel.borrow().finished.clone();
         self.promised
             .retain(|which, _| !finished.contains(&Self::name(*which)));
@@ -614,7 +618,8 @@ impl World {
     }
 
     fn kexec(&mut self, systemd: bool, damage: bool) {
-        // Only who was told that all is frozen jumps; one that lies to itself would lose its own things.
+        // Only who was told that all is frozen jumps; one that lies to itself would lose its own
+        // things.
         let said = self.drivers.iter().any(|driver| driver.frozen_said);
         if !said || self.machine.phase() != Phase::Frozen {
             return;
@@ -689,7 +694,8 @@ impl World {
         self.drivers = Default::default();
         let old = self.fake.store.take();
         if bring {
-            // systemd retrieves the sessions of descriptors that it has, and gives them back under the same names.
+            // systemd retrieves the sessions of descriptors that it has, and gives them back under
+            // the same names.
             for (name, session) in &old {
                 if let Ok(session) = self.fake.retrieve(&session.name) {
                     self.fake.store.borrow_mut().insert(name.clone(), session);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The second phase of an update: who stands still when, who is waited for, and what an old driver gets.
+//! The second phase of an update: who stands still when, who is waited for, and what an old driver
+//! gets.
 
 use luo_client::{Answer, Id, Outcome, Phase, Request, Wish};
 use luod::kept::Boot;

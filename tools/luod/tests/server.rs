@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luod's event loop with real sockets and a device that is none: what a bad client does hurts itself alone.
+//! luod's event loop with real sockets and a device that is none: what a bad client does hurts
+//! itself alone.
 
 use luo_client::{decode, encode, receive, send, Answer, Client, Code, Event, Failure};
 use luo_client::{Id, Lines, Outcome, Phase, Request, Verdict, Wish};
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(10);
 
-/// Sessions are empty files. The device is busy as often as it is told, and the record of a luod before goes with a delay.
+/// Sessions are empty files. The device is busy as often as it is told, and the record of a luod
+/// before goes with a delay.
 struct Fake {
     busy: Arc<AtomicU64>,
     old_records: u32,
@@ -302,7 +304,8 @@ fn one_that_reads_nothing() {
     deaf.set_write_timeout(Some(Duration::from_millis(100)))
         .expect("a limit");
     let line = encode(&Request::Status);
-    // As fast as is allowed, until luod has had enough or the socket is full: answers are longer than questions.
+    // As fast as is allowed, until luod has had enough or the socket is full: answers are longer
+    // than questions.
     for _ in 0..3_000 {
         if (&deaf).write_all(&line).is_err() {
             break;

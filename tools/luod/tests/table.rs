@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who may say what, and when: the table in `Documentation/luod-protocol.rst` is walked, cell by cell.
+//! Who may say what, and when: the table in `Documentation/luod-protocol.rst` is walked, cell by
+//! cell.
 
 use luo_client::{decode, Answer, Code, Phase, Request};
 use luod::device::DeviceError;

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The client in C, with signals all the time: `trial SOCKET`. It says what it has done, and is told what comes next by luod. */
+/*
+ * The client in C, with signals all the time: `trial SOCKET`. It says what it has done, and is told
+ * what comes next by luod.
+ */
 #include "luo_client.h"
 #include <errno.h>
 #include <poll.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `make install` and `make deb`: builds luod, luoctl and formats statically, makes their man pages and completions, and puts all in place.
+//! `make install` and `make deb`: builds luod, luoctl and formats statically, makes their man pages
+//! and completions, and puts all in place.
 
 mod deb;
 mod pages;

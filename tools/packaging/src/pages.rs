@@ -122,7 +122,8 @@ fn roff(text: &str) -> String {
     }
 }
 
-/// The page of luod's configuration, made of the file that is installed: what stands above a setting says what it is.
+/// The page of luod's configuration, made of the file that is installed: what stands above a
+/// setting says what it is.
 fn settings() -> String {
     let mut page = concat!(
         ".TH LUOD.TOML 5 \"\" \"liveupdate-rs ",

@@ -233,7 +233,8 @@ mod tests {
         all
     }
 
-    /// systemd-analyze knows which settings there are; what it does not know yet is named in the unit.
+    /// systemd-analyze knows which settings there are; what it does not know yet is named in the
+    /// unit.
     #[test]
     fn systemd_takes_the_unit() {
         let folder = tempfile::tempdir().expect("a folder");

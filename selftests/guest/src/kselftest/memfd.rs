@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memfds that are preserved and given up again before any kexec: each is then what it was, and can do what it could.
+//! Memfds that are preserved and given up again before any kexec: each is then what it was, and can
+//! do what it could.
 
 use crate::memory::Wish;
 use crate::pattern::Depth;

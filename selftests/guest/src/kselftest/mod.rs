@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The selftests for a booted machine, `make -C selftests run_tests`: all that needs no kexec, told as TAP. They undo what they do,
-//! and leave what others have preserved alone.
+//! The selftests for a booted machine, `make -C selftests run_tests`: all that needs no kexec, told
+//! as TAP. They undo what they do, and leave what others have preserved alone.
 
 mod memfd;
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! kill -9 of the process that holds the device and sessions, after each of its steps. Before the update all is undone; after
-//! it, what it had retrieved is finished, and the rest is still there for the next one.
+//! kill -9 of the process that holds the device and sessions, after each of its steps. Before the
+//! update all is undone; after it, what it had retrieved is finished, and the rest is still there
+//! for the next one.
 
 use super::ioctls::resizable;
 use crate::cmdline::Cmdline;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Hands over a root FDT that is not ours any more, then checks that the next kernel, having refused it, can still do a clean update.
+//! Hands over a root FDT that is not ours any more, then checks that the next kernel, having
+//! refused it, can still do a clean update.
 
 use super::update;
 use crate::cmdline::Cmdline;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A crash kernel: loaded with KEXEC_FILE_ON_CRASH, entered through a panic; it must boot with KHO disabled.
+//! A crash kernel: loaded with KEXEC_FILE_ON_CRASH, entered through a panic; it must boot with KHO
+//! disabled.
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec, machine, sys};

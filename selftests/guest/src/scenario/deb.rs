@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The Debian package, on a machine that has little more than a shell: dpkg takes it, and what it has installed works.
+//! The Debian package, on a machine that has little more than a shell: dpkg takes it, and what it
+//! has installed works.
 
 use super::luod::furnish;
 use crate::event;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The debug kernel's round: the kernel's selftest, a memfd update, a search for leaks in each generation.
+//! The debug kernel's round: the kernel's selftest, a memfd update, a search for leaks in each
+//! generation.
 
 use super::{selftests, splats, update};
 use crate::cmdline::Cmdline;

@@ -52,7 +52,8 @@ pub fn check(generation: u64, areas: usize) -> Result<()> {
         blob.starts_with(&fdt::MAGIC),
         format!("{} bytes", blob.len()),
     );
-    // Ours adds a checksum right before the jump, and names a list of formats. All else must be mainline's.
+    // Ours adds a checksum right before the jump, and names a list of formats. All else must be
+    // mainline's.
     let plain = fdt::without_property(&blob, CHECKSUM);
     let checksum = plain.is_some();
     let plain = plain.unwrap_or(blob);

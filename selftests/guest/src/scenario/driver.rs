@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The example driver in Rust, through real updates: its counters are preserved, given up, preserved again, and go on counting in the next kernel.
+//! The example driver in Rust, through real updates: its counters are preserved, given up,
+//! preserved again, and go on counting in the next kernel.
 
 use crate::cmdline::Cmdline;
 use crate::{event, formats, kexec, sys};
@@ -29,7 +30,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     }
     let session = preserve(&counter)?;
     counts(&mut counter, "a preserved counter counts", at(generation))?;
-    // The first update goes to a kernel that knows version 1 alone; that one writes what it knows, for one that knows both.
+    // The first update goes to a kernel that knows version 1 alone; that one writes what it knows,
+    // for one that knows both.
     let hide = match generation {
         0 => "liveupdate-counter:2",
         _ => "",
@@ -71,7 +73,8 @@ fn first() -> Result<File> {
     Ok(counter)
 }
 
-/// A session with a counter that needs another one, which was given up since: no reboot freezes all files as long as it lives.
+/// A session with a counter that needs another one, which was given up since: no reboot freezes all
+/// files as long as it lives.
 pub fn a_file_that_cannot_be_frozen() -> Result<Session> {
     let needed = new()?;
     let child = sys::ioctl_for_fd(&needed, NEW).context("cannot make a second counter")?;
@@ -84,8 +87,8 @@ pub fn a_file_that_cannot_be_frozen() -> Result<Session> {
     Ok(last)
 }
 
-/// A counter that needs another one: refused before that one is preserved, and refused by reboot(2) after
-/// that one was given up. That reboot leaves everything as it was, the frozen `counter` too.
+/// A counter that needs another one: refused before that one is preserved, and refused by reboot(2)
+/// after that one was given up. That reboot leaves everything as it was, the frozen `counter` too.
 fn dependent(mut counter: File, cmdline: &Cmdline) -> Result<File> {
     let needed = new()?;
     let child = sys::ioctl_for_fd(&needed, NEW).context("cannot make a second counter")?;

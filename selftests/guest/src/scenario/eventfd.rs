@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! eventfds through real updates: their counts and flags arrive, whoever signals them until the machine jumps, and nobody else's files are taken for them.
+//! eventfds through real updates: their counts and flags arrive, whoever signals them until the
+//! machine jumps, and nobody else's files are taken for them.
 
 use super::driver;
 use crate::cmdline::Cmdline;
@@ -227,7 +228,8 @@ fn preserve(files: &[File]) -> Result<Session> {
     Ok(session)
 }
 
-/// Signals an eventfd as fast as it goes, and writes down how often, in a thread that runs until the machine jumps.
+/// Signals an eventfd as fast as it goes, and writes down how often, in a thread that runs until
+/// the machine jumps.
 fn signal_until_the_jump(session: Session) -> Result<Session> {
     let mut file = new(EventfdFlags::CLOEXEC)?;
     let memory = File::from(memfd_create("signals", MemfdFlags::CLOEXEC)?);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Every allocation of each ioctl of live update fails once, by the kernel's own fault injection; each failure changes nothing, and
-//! then it works.
+//! Every allocation of each ioctl of live update fails once, by the kernel's own fault injection;
+//! each failure changes nothing, and then it works.
 
 use super::splats;
 use crate::cmdline::Cmdline;
@@ -126,7 +126,8 @@ fn preserve(file: &File) -> Result<()> {
     })
 }
 
-/// Closing cannot fail: whatever memory there is, the name is free and the file can be preserved again.
+/// Closing cannot fail: whatever memory there is, the name is free and the file can be preserved
+/// again.
 fn close_outgoing(file: &File) -> Result<()> {
     let device = Device::open()?;
     each("close of an outgoing session", |fault| {
@@ -157,7 +158,8 @@ fn retrieve_session(
     })
 }
 
-/// A memfd that could not be retrieved is lost or not, as its handler has it; what is retrieved is whole.
+/// A memfd that could not be retrieved is lost or not, as its handler has it; what is retrieved is
+/// whole.
 fn retrieve_files(device: &Device) -> Result<()> {
     let session = device.retrieve_session("many")?;
     let mut tokens = 0..ATTEMPTS;

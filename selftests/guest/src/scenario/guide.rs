@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Types what the user's guide tells root to type, and compares what is printed. The runner has taken it out of the guide.
+//! Types what the user's guide tells root to type, and compares what is printed. The runner has
+//! taken it out of the guide.
 //!
-//! The shell is busybox's. `kexec` is this program: it takes the two command lines of kexec-tools that the guide has, and
-//! `--reuse-cmdline` tells the next kernel that it is the next one.
+//! The shell is busybox's. `kexec` is this program: it takes the two command lines of kexec-tools
+//! that the guide has, and `--reuse-cmdline` tells the next kernel that it is the next one.
 
 use crate::cmdline::Cmdline;
 use crate::{event, initramfs, kexec, sys};

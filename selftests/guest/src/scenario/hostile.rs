@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A handover the old kernel was told to corrupt: the new one must get to userspace, prove that no memory has two owners, and update again.
+//! A handover the old kernel was told to corrupt: the new one must get to userspace, prove that no
+//! memory has two owners, and update again.
 
 use crate::cmdline::Cmdline;
 use crate::memory::{self, Wish};

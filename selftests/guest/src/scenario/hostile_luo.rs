@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Three sessions of which the old kernel was told to spoil one, or the table they stand in: the new one must tell them apart.
+//! Three sessions of which the old kernel was told to spoil one, or the table they stand in: the
+//! new one must tell them apart.
 
 use super::hostile;
 use crate::cmdline::Cmdline;
@@ -27,7 +28,8 @@ const SAMPLES: usize = 8;
 /// How much of free memory is written meanwhile, in percent.
 const STRESS: usize = 80;
 
-/// The sessions, in the order they are made, with their memfds. The first and the third must come to no harm.
+/// The sessions, in the order they are made, with their memfds. The first and the third must come
+/// to no harm.
 fn sessions(cmdline: &Cmdline) -> [(&'static str, u64); 3] {
     [
         ("good-a", 2),
@@ -151,7 +153,8 @@ fn judge(file: &File, seed: u64) -> String {
     }
 }
 
-/// Memory of a memfd that nobody can retrieve must have been given to nobody: it holds what it held.
+/// Memory of a memfd that nobody can retrieve must have been given to nobody: it holds what it
+/// held.
 fn look_at_the_kept(cmdline: &Cmdline) -> Result<()> {
     let memory = physical::memory()?;
     let (mut held, mut all) = (0, 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A memfd so large that pages of it lie in scratch, which is lent to whoever's pages can be moved. Nothing may be preserved there:
-//! the next kernel boots in it. So they have to move when the memfd is preserved.
+//! A memfd so large that pages of it lie in scratch, which is lent to whoever's pages can be moved.
+//! Nothing may be preserved there: the next kernel boots in it. So they have to move when the memfd
+//! is preserved.
 
 use crate::cmdline::Cmdline;
 use crate::memory::{self, Wish};

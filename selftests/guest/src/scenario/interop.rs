@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! From a kernel of one kind to one of another: sessions of every sort beside what the main job carries, with memfds of every
-//! property that both kinds know.
+//! From a kernel of one kind to one of another: sessions of every sort beside what the main job
+//! carries, with memfds of every property that both kinds know.
 
 use super::memfd::{cases, swap};
 use super::sysfs::BESIDE;

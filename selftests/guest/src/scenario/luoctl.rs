@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luoctl without luod: a large file goes to the next kernel, and every example of the manual is run.
+//! luoctl without luod: a large file goes to the next kernel, and every example of the manual is
+//! run.
 
 use super::luod::{furnish, sessions};
 use crate::cmdline::Cmdline;
@@ -160,7 +161,8 @@ fn after(bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Runs the examples of the manual: those for before an update, or for after it. The one that updates comes last.
+/// Runs the examples of the manual: those for before an update, or for after it. The one that
+/// updates comes last.
 fn examples(cmdline: &Cmdline) -> Result<()> {
     let updated = cmdline.generation() > 0;
     fs::write("/etc/fstab", "none /tmp tmpfs\n")?;
@@ -212,7 +214,8 @@ fn examples(cmdline: &Cmdline) -> Result<()> {
     let next = *cmdline.chain().first().context("there is no next kernel")?;
     std::os::unix::fs::symlink(format!("/boot/{next}"), "/boot/vmlinuz")?;
     std::os::unix::fs::symlink(initramfs::ARCHIVE, "/boot/initrd.img")?;
-    // The command line of the next generation differs from this one's: otherwise the example as it is.
+    // The command line of the next generation differs from this one's: otherwise the example as it
+    // is.
     let example = jump.context("no example updates")?;
     let example = without_luod(example).replace(
         "--reuse-cmdline",

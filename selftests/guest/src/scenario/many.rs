@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Many sessions, or many files in one, each step measured: for the benchmark. The first update hands over nothing.
+//! Many sessions, or many files in one, each step measured: for the benchmark. The first update
+//! hands over nothing.
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec, machine};
@@ -109,7 +110,8 @@ fn receive_files(session: RetrievedSession, files: u64) -> Result<()> {
     Ok(())
 }
 
-/// Jumps, with a line on the console whose time is that of the system call; the kernel's last line has that of its end.
+/// Jumps, with a line on the console whose time is that of the system call; the kernel's last line
+/// has that of its end.
 fn jump() -> Result<()> {
     machine::switch("/proc/sys/kernel/printk", "8")?;
     machine::switch("/dev/kmsg", "<5>bench: reboot")?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each property of a memfd that must live through an update, and through as many as there are kernels to come; and each way to
-//! fail that must leave it usable.
+//! Each property of a memfd that must live through an update, and through as many as there are
+//! kernels to come; and each way to fail that must leave it usable.
 
 pub mod cases;
 mod charge;
@@ -85,7 +85,8 @@ fn preserve(device: &Device, files: &[File], many: &[File]) -> Result<Session> {
     Ok(session)
 }
 
-/// The places of all cases, in an order that is another one each time: backwards, as they were preserved, every third.
+/// The places of all cases, in an order that is another one each time: backwards, as they were
+/// preserved, every third.
 fn order(generation: u64) -> Vec<usize> {
     let count = cases::ALL.len();
     match generation {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Kernels of different formats: images that do not read what is preserved are refused, others decide what is written, and a file
-//! goes from a kernel that knows memfd 3 to one that does not, and on to one that does.
+//! Kernels of different formats: images that do not read what is preserved are refused, others
+//! decide what is written, and a file goes from a kernel that knows memfd 3 to one that does not,
+//! and on to one that does.
 
 use super::memfd::cases;
 use crate::cmdline::Cmdline;
@@ -133,7 +134,8 @@ fn is_loaded(what: &str, expected: &str) {
     );
 }
 
-/// All that must be refused, and what is done for images that are not. In the end none is loaded that matters.
+/// All that must be refused, and what is done for images that are not. In the end none is loaded
+/// that matters.
 fn refusals(session: &Session, file: &File, next: &str) -> Result<()> {
     let load = |image: &str| kexec::load_file(image, next, 0);
     for (version, which) in [

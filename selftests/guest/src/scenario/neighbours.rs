@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What others do to a preserved file's pages until the jump, and to a file that is being retrieved: swap, collapse, compaction,
-//! bad memory, drop_caches, and whoever looks at all page frames.
+//! What others do to a preserved file's pages until the jump, and to a file that is being
+//! retrieved: swap, collapse, compaction, bad memory, drop_caches, and whoever looks at all page
+//! frames.
 
 pub mod family;
 mod undo;
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 const SESSION: &str = "neighbours";
 
-/// Files of which a page goes out to swap and comes back all the time, so that a freeze may meet it on its way.
+/// Files of which a page goes out to swap and comes back all the time, so that a freeze may meet it
+/// on its way.
 const COMMUTERS: u64 = 16;
 const COMMUTER_PAGES: usize = 64;
 /// The page that comes and goes. Those before it are preserved from the start.

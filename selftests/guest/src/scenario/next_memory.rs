@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the next kernel does with memory before it knows what is preserved: options of its command line that would cost it, and
-//! allocators that do not ask.
+//! What the next kernel does with memory before it knows what is preserved: options of its command
+//! line that would cost it, and allocators that do not ask.
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec};

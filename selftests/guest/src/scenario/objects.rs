@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! An update that is called off twice, while the kernel has a million preserved objects, which change all the time.
+//! An update that is called off twice, while the kernel has a million preserved objects, which
+//! change all the time.
 
 use super::driver;
 use crate::cmdline::Cmdline;

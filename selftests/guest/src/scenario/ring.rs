@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The sample of a driver in Rust that works on its requests all the time: the machine jumps in the middle of it, twice. What became of them the kernels say, and the runner reads.
+//! The sample of a driver in Rust that works on its requests all the time: the machine jumps in the
+//! middle of it, twice. What became of them the kernels say, and the runner reads.
 
 use crate::cmdline::Cmdline;
 use crate::{event, formats, kexec};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The kernel's own tools/testing/selftests/liveupdate, unmodified: the cases without a kexec, then the ones across it.
+//! The kernel's own tools/testing/selftests/liveupdate, unmodified: the cases without a kexec, then
+//! the ones across it.
 
 use crate::cmdline::Cmdline;
 use crate::{event, kexec};
@@ -7,8 +8,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use std::process::{Command, Stdio};
 
-/// What is played unless `lu.tests=` names others. Those that take stages run stage 1 before the kexec and stage 2 after it; each
-/// holds its sessions through a process it leaves behind.
+/// What is played unless `lu.tests=` names others. Those that take stages run stage 1 before the
+/// kexec and stage 2 after it; each holds its sessions through a process it leaves behind.
 const ALL: &str =
     "liveupdate,luo_kexec_simple,luo_multi_session,luo_stress_files,luo_stress_sessions";
 /// The one that stays within a kernel.

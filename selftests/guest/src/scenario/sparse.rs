@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memfds with holes: one far larger than the machine, one that a thread writes into until the jump, and small pages that come
-//! back as large ones.
+//! Memfds with holes: one far larger than the machine, one that a thread writes into until the
+//! jump, and small pages that come back as large ones.
 
 use super::memfd::cases;
 use crate::cmdline::Cmdline;
@@ -22,7 +22,8 @@ const IN_IT: u64 = 64 << 20;
 const PLACES: u64 = 64;
 const LARGE_TOKEN: u64 = 0;
 
-/// The one that is written into, every other page from the front, and the one that says how far that has come.
+/// The one that is written into, every other page from the front, and the one that says how far
+/// that has come.
 const WRITTEN: u64 = 256 << 20;
 const WRITTEN_TOKEN: u64 = 1;
 const PROGRESS_TOKEN: u64 = 2;

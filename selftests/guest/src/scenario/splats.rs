@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Looks for leaks with kmemleak, and says so; what else the kernel complains of, the runner reads from the console.
+//! Looks for leaks with kmemleak, and says so; what else the kernel complains of, the runner reads
+//! from the console.
 
 use crate::event;
 use anyhow::{Context, Result};

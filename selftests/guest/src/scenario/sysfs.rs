@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What /sys/kernel/liveupdate shows, checked against what a scenario has just done. Mainline has no such folder.
+//! What /sys/kernel/liveupdate shows, checked against what a scenario has just done. Mainline has
+//! no such folder.
 
 use crate::event;
 use std::fs;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A client that behaves as systemd does: the descriptors that services have stored go through the update, with a sealed
-//! memfd that says which is whose. Two updates; in the second one a service does not want its memory back.
+//! A client that behaves as systemd does: the descriptors that services have stored go through the
+//! update, with a sealed memfd that says which is whose. Two updates; in the second one a service
+//! does not want its memory back.
 
 use crate::cmdline::Cmdline;
 use crate::memory::{self, Wish};
@@ -66,7 +67,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     kexec::jump()
 }
 
-/// What services store before the update: memfds, what cannot be preserved among them, and a session of their own.
+/// What services store before the update: memfds, what cannot be preserved among them, and a
+/// session of their own.
 fn services() -> Result<Store> {
     let mut store = Store::new();
     for seed in 0..MEMFDS {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The main job: memfds and a `reserve_mem` region, patterned, preserved, carried over any number of updates, verified each time.
+//! The main job: memfds and a `reserve_mem` region, patterned, preserved, carried over any number
+//! of updates, verified each time.
 
 use super::sysfs;
 use crate::cmdline::Cmdline;
@@ -224,7 +225,8 @@ fn show(plan: &Plan, generation: u64, when: &str, state: &str, sessions: &[Strin
     );
 }
 
-/// Writes the region in the first generation; in the others checks that it still is what and where it was.
+/// Writes the region in the first generation; in the others checks that it still is what and where
+/// it was.
 pub fn region(generation: u64) -> Result<()> {
     let (start, bytes) = physical::reserved_region(REGION)?;
     let memory = physical::memory()?;

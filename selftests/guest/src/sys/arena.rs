@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Memory for arguments of system calls, right and wrong ones: two pages that can be made read-only, and one behind that is not there.
+//! Memory for arguments of system calls, right and wrong ones: two pages that can be made
+//! read-only, and one behind that is not there.
 
 use super::PAGE;
 use anyhow::{Context, Result};
@@ -48,8 +49,8 @@ impl Arena {
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: mapped readable for as long as self lives; only ioctl(), which borrows self exclusively, lets the kernel
-        // write here.
+        // SAFETY: mapped readable for as long as self lives; only ioctl(), which borrows self
+        // exclusively, lets the kernel write here.
         unsafe { std::slice::from_raw_parts(self.0.cast(), Self::BYTES) }
     }
 
@@ -73,8 +74,8 @@ impl Arena {
         if read_only {
             self.protect(MprotectFlags::READ)?;
         }
-        // SAFETY: no more than a page is written from the address on, and up to a page from there nothing is mapped that is
-        // not the arena's own and borrowed here exclusively.
+        // SAFETY: no more than a page is written from the address on, and up to a page from there
+        // nothing is mapped that is not the arena's own and borrowed here exclusively.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_ioctl,
@@ -93,7 +94,8 @@ impl Arena {
     }
 
     fn protect(&mut self, access: MprotectFlags) -> Result<(), Errno> {
-        // SAFETY: the arena's own pages, borrowed exclusively, and made writable again before the borrow ends.
+        // SAFETY: the arena's own pages, borrowed exclusively, and made writable again before the
+        // borrow ends.
         unsafe { mprotect(self.0, Self::BYTES, access) }
     }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The benchmark of preservation primitives: the same records through an update with each of them, what each step costs, and how much memory.
+//! The benchmark of preservation primitives: the same records through an update with each of them,
+//! what each step costs, and how much memory.
 
 use super::{about, write_rows};
 use crate::lab::{Lab, Which};
@@ -87,7 +88,8 @@ struct Cost {
     restore: i64,
     walk: i64,
     give_back: i64,
-    /// From the jump to the next /init, without what the test did there, beyond an update with nothing.
+    /// From the jump to the next /init, without what the test did there, beyond an update with
+    /// nothing.
     boot: i64,
     /// Free memory that making took, and that restoring took beside it.
     bytes: i64,

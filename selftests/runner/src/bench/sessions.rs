@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The benchmark of numbers: many sessions, and many files in one session. A cost per item that grows with their number is not linear.
+//! The benchmark of numbers: many sessions, and many files in one session. A cost per item that
+//! grows with their number is not linear.
 
 use super::{about, measure, write_rows};
 use crate::console::Console;
@@ -18,7 +19,8 @@ enum Row {
     Files(u64),
 }
 
-/// What is measured: its name here, the guest's name for it, and whether it is about sessions or files.
+/// What is measured: its name here, the guest's name for it, and whether it is about sessions or
+/// files.
 const SESSION_STEPS: [&str; 6] = [
     "create",
     "serialise",
@@ -123,7 +125,8 @@ fn signed(ticks: u64) -> i64 {
     i64::try_from(ticks).unwrap_or(i64::MAX)
 }
 
-/// From the system call to the kernel's last line, by the times the console has: a microsecond is a thousand instructions.
+/// From the system call to the kernel's last line, by the times the console has: a microsecond is a
+/// thousand instructions.
 fn serialise(console: &Console, generation: usize) -> Option<i64> {
     let time = |text: &str| {
         let lines = console.generation(generation).iter();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! luod and luoctl on a machine: services through updates, deaths of luod at each step, files, and what many clients cost.
+//! luod and luoctl on a machine: services through updates, deaths of luod at each step, files, and
+//! what many clients cost.
 
 use super::{run, Played};
 use crate::check::Check;

@@ -52,7 +52,8 @@ pub fn selftests(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// Those of them that take stages, stage 1 in one kernel and stage 2 in the other, in both directions.
+/// Those of them that take stages, stage 1 in one kernel and stage 2 in the other, in both
+/// directions.
 pub fn across(lab: &Lab, name: &str, tests: &[&str]) -> Result<Played> {
     let mut all = Played::default();
     for (from, to) in [(Ours, Mainline), (Mainline, Ours)] {
@@ -97,7 +98,8 @@ pub fn selftest_cases(outcome: &Outcome) -> Vec<Check> {
     std::iter::once(some).chain(each).collect()
 }
 
-/// selftests/kho brings its own /init, which live-updates at once. The kernel it comes to has no /init and panics, which ends the machine.
+/// selftests/kho brings its own /init, which live-updates at once. The kernel it comes to has no
+/// /init and panics, which ends the machine.
 pub fn kho_selftest(lab: &Lab, name: &str) -> Result<Played> {
     let mut machine = Machine::new(name, "none", Ours, &[]);
     machine.files = vec![

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The catalogue of formats in the kernels that were built, seen with the tool that people have for it.
+//! The catalogue of formats in the kernels that were built, seen with the tool that people have for
+//! it.
 
 use super::Played;
 use crate::check::Check;
@@ -10,7 +11,8 @@ use formats::{check, Format, Options, Side, Verdict};
 use std::path::Path;
 use std::process::Command;
 
-/// What is declared by others than our crate: mainline's reserve_mem, the example of a driver, and the sample.
+/// What is declared by others than our crate: mainline's reserve_mem, the example of a driver, and
+/// the sample.
 const OTHERS: [&str; 5] = [
     "memblock",
     "liveupdate-counter",
@@ -19,7 +21,8 @@ const OTHERS: [&str; 5] = [
     "liveupdate-ring",
 ];
 
-/// The handlers that mainline does not have: the example's, and that of eventfds; and the sample's format.
+/// The handlers that mainline does not have: the example's, and that of eventfds; and the sample's
+/// format.
 const OURS_ALONE: [&str; 5] = [
     "eventfd",
     "liveupdate-counter",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The user's guide, followed to the letter: its programs are built as it says, and its lines typed in two kernels.
+//! The user's guide, followed to the letter: its programs are built as it says, and its lines typed
+//! in two kernels.
 
 use super::{run, Played};
 use crate::check::Check;

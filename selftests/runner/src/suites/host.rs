@@ -58,8 +58,8 @@ fn panic_message(text: &str, test: &str) -> Option<String> {
     Some(format!("{place} {}", lines.next().unwrap_or_default()))
 }
 
-/// The archives that vmlinux takes kernel/liveupdate and mm from name their members; and of what is ours, no function takes too
-/// much of the stack.
+/// The archives that vmlinux takes kernel/liveupdate and mm from name their members; and of what is
+/// ours, no function takes too much of the stack.
 pub fn linked(lab: &Lab, _name: &str) -> Result<Played> {
     let kernel = lab.kernel(Which::Ours)?;
     let build_dir = kernel

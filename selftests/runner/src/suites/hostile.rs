@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Corrupted handovers, by the names that kho/corrupt.rs gives them: what each must lead to, and what it leads to on mainline.
+//! Corrupted handovers, by the names that kho/corrupt.rs gives them: what each must lead to, and
+//! what it leads to on mainline.
 
 use super::{hostile_luo, Played};
 use crate::check::{self, Check};

@@ -21,7 +21,8 @@ enum Fate {
     Lost,
     /// One of the two: which of them holds the fault is a matter of taste.
     Either,
-    /// One memfd is lost with one of these; the others are intact, and FINISH works, or says that there is no driver.
+    /// One memfd is lost with one of these; the others are intact, and FINISH works, or says that
+    /// there is no driver.
     OneFile(&'static [&'static str]),
     /// The whole session, or that memfd alone.
     LostOrOneFile(&'static [&'static str]),
@@ -206,8 +207,8 @@ fn judge(case: &Case, outcome: &Outcome) -> Vec<Check> {
     checks
 }
 
-/// The receiving kernel, in its own name, says what is wrong: what it also says after a clean update does not count, nor does what
-/// lib/tests/liveupdate.c says.
+/// The receiving kernel, in its own name, says what is wrong: what it also says after a clean
+/// update does not count, nor does what lib/tests/liveupdate.c says.
 fn named(case: &Case, outcome: &Outcome) -> Check {
     let clean: Vec<String> = said(outcome, 2).map(without_digits).collect();
     let line = said(outcome, 1).find(|line| {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Ours and mainline's kernels, from each to each that has ours on one side: what goes across, as checks and as a table.
+//! Ours and mainline's kernels, from each to each that has ours on one side: what goes across, as
+//! checks and as a table.
 
 use super::{run, Played};
 use crate::check::{self, Check};
@@ -18,7 +19,8 @@ const PAIRS: [(Which, Which); 5] = [
     (Ours, Older),
 ];
 
-/// The table's columns: the word by which a check is found to belong to one, and its title. The last one takes the rest.
+/// The table's columns: the word by which a check is found to belong to one, and its title. The
+/// last one takes the rest.
 const COLUMNS: [(&str, &str); 5] = [
     ("memfd", "memfds"),
     ("session", "sessions"),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The same on kernels with the address sanitizer: its shadow is an eighth of memory, so all is larger and slower.
+//! The same on kernels with the address sanitizer: its shadow is an eighth of memory, so all is
+//! larger and slower.
 
 use super::{boots, objects, run, Played};
 use crate::check;
@@ -11,8 +12,9 @@ use Which::Kasan;
 /// The next kernel's shadow comes out of scratch, before that kernel has judged what else is free.
 const SCRATCH: &str = "kho_scratch=64M,768M,64M";
 
-/// Four levels of page tables: while a kernel looks at its first processor, in `identify_cpu()`, it forgets for a moment that there are five. An
-/// interrupt just then makes the sanitizer report whatever that accesses.
+/// Four levels of page tables: while a kernel looks at its first processor, in `identify_cpu()`, it
+/// forgets for a moment that there are five. An interrupt just then makes the sanitizer report
+/// whatever that accesses.
 const LEVELS: &str = "no5lvl";
 
 fn machine(name: &str, scenario: &str, chain: &[Which]) -> Machine {

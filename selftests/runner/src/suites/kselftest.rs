@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The selftests for a booted machine, `make -C selftests run_tests`: on this host, and in machines where they have something to test.
+//! The selftests for a booted machine, `make -C selftests run_tests`: on this host, and in machines
+//! where they have something to test.
 
 use super::{run, Played};
 use crate::check::Check;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Every property of a memfd, every failure that must leave it as it was, and memfds that are hard to carry.
+//! Every property of a memfd, every failure that must leave it as it was, and memfds that are hard
+//! to carry.
 
 use super::{run, Played};
 use crate::check::{self, Check};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which formats a kernel writes for the image that is loaded, with images whose catalogues say this or that.
+//! Which formats a kernel writes for the image that is loaded, with images whose catalogues say
+//! this or that.
 
 use super::{run, Played};
 use crate::check;

@@ -9,7 +9,8 @@ use crate::outcome::Outcome;
 use anyhow::Result;
 use Which::Ours;
 
-/// A machine that preserves so many MiB, and boots the next kernel with these options (joined by `+`).
+/// A machine that preserves so many MiB, and boots the next kernel with these options (joined by
+/// `+`).
 fn machine(name: &str, next: &str, mib: u64) -> Machine {
     Machine::new(name, "next-memory", Ours, &[Ours])
         .memory(1536)
@@ -83,7 +84,8 @@ pub fn options(lab: &Lab, name: &str) -> Result<Played> {
     Ok(all)
 }
 
-/// Pieces all over memory, so that a gigabyte for CMA is to be had only where something is preserved.
+/// Pieces all over memory, so that a gigabyte for CMA is to be had only where something is
+/// preserved.
 pub fn early_cma(lab: &Lab, name: &str) -> Result<Played> {
     let machine = machine(name, "hugepagesz=1G+hugetlb_cma=1G", 1100)
         .memory(4096)

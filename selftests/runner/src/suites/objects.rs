@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Preserved slab objects and array values through updates: what they cost, from many processors, and when an update is called off.
-//! The kernel plays all of it (`tests/test_objects*.c`); its lines say how it went.
+//! Preserved slab objects and array values through updates: what they cost, from many processors,
+//! and when an update is called off. The kernel plays all of it (`tests/test_objects*.c`); its
+//! lines say how it went.
 
 use super::{run, Played};
 use crate::check;
@@ -20,7 +21,8 @@ fn says(played: &mut Played, outcome: &Outcome, generation: usize, what: &str, l
         .push(check::says(outcome, generation, &name, &[&line]));
 }
 
-/// Verified in each generation, a third being freed and made again; and what kmem_cache costs beside it.
+/// Verified in each generation, a third being freed and made again; and what kmem_cache costs
+/// beside it.
 pub fn alone(lab: &Lab, name: &str) -> Result<Played> {
     let mut machine = Machine::new(name, "update", Ours, &[Ours, Ours])
         .memfds(1, 4)
@@ -93,7 +95,8 @@ pub fn threads_of(lab: &Lab, machine: Machine) -> Result<Played> {
     Ok(played)
 }
 
-/// Refused by reboot(2), then unloaded, then done: objects change at each step, and the last state is what arrives.
+/// Refused by reboot(2), then unloaded, then done: objects change at each step, and the last state
+/// is what arrives.
 pub fn retry(lab: &Lab, name: &str) -> Result<Played> {
     let machine = Machine::new(name, "objects-retry", Ours, &[Ours])
         .memory(1536)

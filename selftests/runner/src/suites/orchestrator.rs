@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! /dev/liveupdate as programs meet it: right and wrong calls, clients that behave and clients that die.
+//! /dev/liveupdate as programs meet it: right and wrong calls, clients that behave and clients that
+//! die.
 
 use super::{run, Played};
 use crate::check::{self, Check};
@@ -8,7 +9,8 @@ use crate::machine::Machine;
 use anyhow::Result;
 use Which::{Debug, Mainline, Ours};
 
-/// What the guest checks itself, on our kernel and on mainline's: programs must see no difference, but for those it names.
+/// What the guest checks itself, on our kernel and on mainline's: programs must see no difference,
+/// but for those it names.
 fn on_both(lab: &Lab, name: &str, machine: impl Fn(&str, Which) -> Machine) -> Result<Played> {
     let mut all = Played::default();
     for which in [Ours, Mainline] {
@@ -61,7 +63,8 @@ pub fn agent_killed(lab: &Lab, name: &str) -> Result<Played> {
 /// How long threads and processes race.
 const RACE_SECONDS: u64 = 300;
 
-/// The race, on the kernel with lockdep and kmemleak. `RACE_SECONDS=20` in the environment makes it short.
+/// The race, on the kernel with lockdep and kmemleak. `RACE_SECONDS=20` in the environment makes it
+/// short.
 pub fn race(lab: &Lab, name: &str) -> Result<Played> {
     let seconds = std::env::var("RACE_SECONDS").ok();
     let seconds = seconds

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Updates that must not happen: bad handovers, no room, KHO switched off. Each is refused with a word, and the machine works.
+//! Updates that must not happen: bad handovers, no room, KHO switched off. Each is refused with a
+//! word, and the machine works.
 
 use super::{run, Played};
 use crate::check::{self, Check};
@@ -9,7 +10,8 @@ use crate::qemu;
 use anyhow::Result;
 use Which::{Debug, Ours};
 
-/// The second kernel gets a damaged root FDT, boots without it, and then updates to a third one cleanly.
+/// The second kernel gets a damaged root FDT, boots without it, and then updates to a third one
+/// cleanly.
 pub fn corrupt(lab: &Lab, name: &str, damage: &str) -> Result<Played> {
     let machine = Machine::new(name, "corrupt", Ours, &[Ours, Ours])
         .memfds(1, 32)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! One machine through many updates: random files, sessions, objects and services, verified by every kernel on the way.
+//! One machine through many updates: random files, sessions, objects and services, verified by
+//! every kernel on the way.
 
 use super::{with_tools, Played};
 use crate::check::Check;
@@ -14,7 +15,8 @@ const OBJECTS: &str = "test_objects.count=2000";
 /// What an update takes at the most, on a machine that does other things as well.
 const SECONDS_AN_UPDATE: u64 = 60;
 
-/// Through `updates` updates from `which` to `which`, what happens on the way following from `seed`.
+/// Through `updates` updates from `which` to `which`, what happens on the way following from
+/// `seed`.
 pub fn updates(lab: &Lab, name: &str, which: Which, updates: u64, seed: u64) -> Result<Played> {
     let machine = Machine::new(name, "soak", which, &[which])
         .file("tests/cache", &lab.programs.cache)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The user API: our header, as it is and as a kernel tree installs it, mainline's and the Rust crate must agree on every
-//! name, number, size and offset.
+//! The user API: our header, as it is and as a kernel tree installs it, mainline's and the Rust
+//! crate must agree on every name, number, size and offset.
 
 use super::Played;
 use crate::check::Check;
@@ -28,7 +28,8 @@ pub fn play(lab: &Lab, name: &str) -> Result<Played> {
     let theirs = facts(&theirs, &folder.join("mainline"))?;
     let ours = facts(&ours, &folder.join("ours"))?;
     let installed = facts(&installed, &folder.join("installed"))?;
-    // Also a guard against a probe that finds nothing: mainline has six ioctls, with a structure each.
+    // Also a guard against a probe that finds nothing: mainline has six ioctls, with a structure
+    // each.
     let structures = theirs
         .keys()
         .filter(|key| key.starts_with("sizeof"))
@@ -154,7 +155,8 @@ fn enumerators(code: &str) -> Vec<String> {
         .collect()
 }
 
-/// A `sizeof`, an alignment, and an offset and a size a member, for each of this interface's structures.
+/// A `sizeof`, an alignment, and an offset and a size a member, for each of this interface's
+/// structures.
 fn members(code: &str) -> Vec<String> {
     let mut asked = Vec::new();
     for part in code.split("struct ").skip(1) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Updates that must succeed: what was preserved arrives, in every combination of kernels and machines.
+//! Updates that must succeed: what was preserved arrives, in every combination of kernels and
+//! machines.
 
 use super::{run, Played};
 use crate::check::{self, Check};
@@ -123,7 +124,8 @@ pub fn eventfd(lab: &Lab, name: &str) -> Result<Played> {
     Ok(run(lab, &machine)?.0)
 }
 
-/// Two machines alike but for the kernel that hands over: what arrives must not differ, apart from the addresses in it.
+/// Two machines alike but for the kernel that hands over: what arrives must not differ, apart from
+/// the addresses in it.
 pub fn same_bytes(lab: &Lab, name: &str) -> Result<Played> {
     let mut all = Played::default();
     let mut roots = Vec::new();
@@ -172,12 +174,13 @@ pub fn there_and_back(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// What free memory may differ by between two handover boots of one kernel: slab and per-CPU lists are never quite alike.
+/// What free memory may differ by between two handover boots of one kernel: slab and per-CPU lists
+/// are never quite alike.
 const FREE_TOLERANCE: u64 = 1 << 20;
 
-/// What the memory there is may differ by: KHO's tree and a file's extents take a page more or less each, as the file is
-/// scattered. A leak of 64 MiB's folios, or of a whole list of them, is seen; one of single pages is the simulated machine's
-/// to find, which counts them all.
+/// What the memory there is may differ by: KHO's tree and a file's extents take a page more or less
+/// each, as the file is scattered. A leak of 64 MiB's folios, or of a whole list of them, is seen;
+/// one of single pages is the simulated machine's to find, which counts them all.
 const METADATA_TOLERANCE: u64 = 128 << 10;
 
 pub fn three(lab: &Lab, name: &str) -> Result<Played> {
@@ -195,8 +198,9 @@ pub fn three(lab: &Lab, name: &str) -> Result<Played> {
     Ok(played)
 }
 
-/// A figure of the first handover boot must be that of the third, within a tolerance. The second is another state: only every
-/// other kernel finds something that lib/test_kho.c saved, 8 MiB, and the ones between save it.
+/// A figure of the first handover boot must be that of the third, within a tolerance. The second is
+/// another state: only every other kernel finds something that lib/test_kho.c saved, 8 MiB, and the
+/// ones between save it.
 fn same(outcome: &Outcome, name: &str, tolerance: u64) -> Check {
     let kib = |bytes: u64| bytes / 1024;
     let (passed, detail) = match (outcome.value(1, name), outcome.value(3, name)) {

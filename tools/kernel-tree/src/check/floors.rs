@@ -138,7 +138,8 @@ impl Modules {
         Ok(modules)
     }
 
-    /// Reads a file and those of the modules it declares, which are in `folder` unless it says where.
+    /// Reads a file and those of the modules it declares, which are in `folder` unless it says
+    /// where.
     fn add(&mut self, base: &Path, file: &Path, folder: &Path, path: Vec<String>) -> Result<()> {
         let text = fs::read_to_string(base.join(file))
             .with_context(|| format!("cannot read {}", file.display()))?;

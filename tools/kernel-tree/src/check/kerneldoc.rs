@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! kernel-doc: each function that drivers in C can call has it, and the kernel's own program reads it
-//! without a warning.
+//! kernel-doc: each function that drivers in C can call has it, and the kernel's own program reads
+//! it without a warning.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Words that may only stand in `entry/`, in `sys/` and in the API for drivers, and how many `unsafe` blocks there are.
+//! Words that may only stand in `entry/`, in `sys/` and in the API for drivers, and how many
+//! `unsafe` blocks there are.
 
 use std::fs;
 use std::path::Path;

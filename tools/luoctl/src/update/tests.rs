@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! An update on a machine that is none, with a luod that does as it is told: whatever ends it, and when, it is undone.
+//! An update on a machine that is none, with a luod that does as it is told: whatever ends it, and
+//! when, it is undone.
 
 use super::*;
 use crate::cli::{Arguments, Command, LoadOptions};
@@ -251,7 +252,8 @@ fn the_second_changes_nothing() {
     drop(first);
 }
 
-/// By another way than luoctl's lock: what luod has under way is not called off, and only the own kernel is unloaded.
+/// By another way than luoctl's lock: what luod has under way is not called off, and only the own
+/// kernel is unloaded.
 #[test]
 fn what_another_drives_goes_on() {
     let fake = Fake::new();

@@ -43,9 +43,11 @@ pub(super) struct Arrived<S> {
 pub(super) enum Arrivedness<S> {
     /// The kernel has it.
     Waiting,
-    /// It is being fetched, for this connection; which may take it as it is, or only if it is whole.
+    /// It is being fetched, for this connection; which may take it as it is, or only if it is
+    /// whole.
     Retrieving { conn: Conn, unverified: bool },
-    /// It was given to a connection; without one, to one that is gone, and the next one may claim it again.
+    /// It was given to a connection; without one, to one that is gone, and the next one may claim
+    /// it again.
     Held {
         session: S,
         by: Option<Conn>,
@@ -137,7 +139,8 @@ impl<S: Clone> Machine<S> {
         }
     }
 
-    /// A session from the service manager's store that has arrived, now or before luod was restarted.
+    /// A session from the service manager's store that has arrived, now or before luod was
+    /// restarted.
     pub(super) fn inherit_arrived(
         &mut self,
         key: Key,
@@ -263,7 +266,8 @@ impl<S: Clone> Machine<S> {
             if self.arrivals_known {
                 return Err(nothing());
             }
-            // The record is lost; but the name says whose it is, and the kernel whether it is there.
+            // The record is lost; but the name says whose it is, and the kernel whether it is
+            // there.
             if self.arrived.len() >= 2 * self.rules.subscriptions {
                 return Err(problem(Code::TooMany, "too many claims wait"));
             }
@@ -505,8 +509,9 @@ impl<S: Clone> Machine<S> {
         arrived.chain(self.boot_again).min()
     }
 
-    /// Has what is left noted down for a luod after this one. Before this one knows what that is, the note of the luod before it
-    /// stands: it may be the only one that says so. So does one that this luod cannot read, but another may.
+    /// Has what is left noted down for a luod after this one. Before this one knows what that is,
+    /// the note of the luod before it stands: it may be the only one that says so. So does one that
+    /// this luod cannot read, but another may.
     fn note(&mut self) {
         if matches!(self.stage, Stage::Starting { .. }) || !self.arrivals_known {
             return;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How an update ends before the kexec: its record is made, or it is called off; and what happens when time is over.
+//! How an update ends before the kexec: its record is made, or it is called off; and what happens
+//! when time is over.
 
 use super::update::{Share, Stage};
 use super::MAX_REASON;
@@ -31,8 +32,8 @@ impl<S: Clone> Machine<S> {
     pub(super) fn make_record(&mut self, driver: Conn, hold: bool) {
         let complete = self.subs.iter().filter(|(_, sub)| sub.share.is_ready());
         let complete = complete.map(|(key, _)| (key, true));
-        // Who does not take part may have a session open all the same, of this update or an earlier one: then it arrives, and must
-        // not be taken for whole.
+        // Who does not take part may have a session open all the same, of this update or an earlier
+        // one: then it arrives, and must not be taken for whole.
         let ready = |key: &Key| self.subs.get(key).is_some_and(|sub| sub.share.is_ready());
         let incomplete = self.left_out.iter().filter(|key| !ready(key));
         let catalogue = entries(complete.chain(incomplete.map(|key| (key, false))));
@@ -91,7 +92,8 @@ impl<S: Clone> Machine<S> {
         self.call_off("who drove the update is gone");
     }
 
-    /// Root calls the update off: its driver may, and others only when there is none, or if they say that they mean it.
+    /// Root calls the update off: its driver may, and others only when there is none, or if they
+    /// say that they mean it.
     pub(super) fn call_off_for(&mut self, conn: Conn, why: &str, any: bool) -> Result<(), Problem> {
         if matches!(self.stage, Stage::Starting { .. }) {
             let text = "luod does not know yet whether there is an update; try again";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The second phase of an update: who has been preserved while it ran stands still, one after the other in their order. This is what
-//! users of a service feel, so it has a deadline of its own, and is measured.
+//! The second phase of an update: who has been preserved while it ran stands still, one after the
+//! other in their order. This is what users of a service feel, so it has a deadline of its own, and
+//! is measured.
 
 use super::update::{Share, Stage, Sub};
 use super::{problem, Conn, Key, Level, Machine, Millis};

@@ -7,7 +7,8 @@ use crate::device::DeviceError;
 use crate::kept::Kept;
 use luo_client::{Answer, Code, Outcome, Part, Phase, Problem, Wish};
 
-/// How long to wait before a session is asked for again whose name is taken: its owner may just be closing an earlier one.
+/// How long to wait before a session is asked for again whose name is taken: its owner may just be
+/// closing an earlier one.
 const AGAIN: Millis = 100;
 
 /// Where an update is.
@@ -24,8 +25,8 @@ pub(super) enum Stage<S> {
     },
     /// All have answered. Those that can run still do.
     Prepared { driver: Conn, until: Millis },
-    /// They are told to stand still, in their order. `freeze`, with `hold`, is what comes next if the driver has said so already;
-    /// such a driver does not hear of this stage.
+    /// They are told to stand still, in their order. `freeze`, with `hold`, is what comes next if
+    /// the driver has said so already; such a driver does not hear of this stage.
     Stopping {
         driver: Conn,
         began: Millis,
@@ -93,7 +94,8 @@ pub(super) enum Share<S> {
     Again(Millis),
     /// It has been given the session.
     Started(S),
-    /// What it has is preserved, and it runs until it is told to stand still. Without its process this is nothing.
+    /// What it has is preserved, and it runs until it is told to stand still. Without its process
+    /// this is nothing.
     Prepared(S),
     /// It is told to stand still, since then.
     Stopping { session: S, since: Millis },
@@ -218,7 +220,8 @@ impl<S: Clone> Machine<S> {
         }
         self.send(conn, Answer::Ok { id: key.id.clone() });
         self.checked_without(&key, "it has unsubscribed");
-        // It is alive, and does not want it: unlike with a connection that ends, what is ready goes too.
+        // It is alive, and does not want it: unlike with a connection that ends, what is ready goes
+        // too.
         let Some(sub) = self.subs.remove(&key) else {
             return Ok(());
         };
@@ -239,7 +242,8 @@ impl<S: Clone> Machine<S> {
         }
     }
 
-    /// An id has no connection any more. What is ready stays: services may well be stopped before the kexec.
+    /// An id has no connection any more. What is ready stays: services may well be stopped before
+    /// the kexec.
     pub(super) fn leave(&mut self, key: &Key, why: &str) {
         self.checked_without(key, why);
         let Some(mut sub) = self.subs.remove(key) else {

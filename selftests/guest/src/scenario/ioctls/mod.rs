@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Each ioctl with every wrong argument: the error number, and that nothing has changed. The first kernel tries what goes
-//! out, the second what comes in.
+//! Each ioctl with every wrong argument: the error number, and that nothing has changed. The first
+//! kernel tries what goes out, the second what comes in.
 
 mod device;
 mod incoming;
@@ -42,7 +42,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     kexec::jump()
 }
 
-/// The sessions that the second kernel is asked for, with the tokens of their files; a file's content is its token.
+/// The sessions that the second kernel is asked for, with the tokens of their files; a file's
+/// content is its token.
 const HANDED_OVER: [(&str, &[u64]); 5] = [
     ("in/files", &[0, 7, u64::MAX]),
     ("in/empty", &[]),

@@ -10,7 +10,8 @@ use rustix::process::{getrlimit, setrlimit, Resource, Rlimit};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// All arguments have this shape: their size, a descriptor or a reserved word, and a name, a token or nothing.
+/// All arguments have this shape: their size, a descriptor or a reserved word, and a name, a token
+/// or nothing.
 #[derive(Clone)]
 pub struct Argument {
     size: u32,
@@ -126,7 +127,8 @@ impl Table {
         Ok(word.map_or(-1, i32::from_ne_bytes))
     }
 
-    /// Writes as much of the argument as lies in the arena, and zeros all around it; says where it begins.
+    /// Writes as much of the argument as lies in the arena, and zeros all around it; says where it
+    /// begins.
     fn place(&mut self, argument: &Argument, at: At) -> usize {
         let (At::Offset(offset) | At::ReadOnly(offset)) = at else {
             return 0;

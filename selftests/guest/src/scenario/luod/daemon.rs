@@ -67,7 +67,8 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until all was heard that has been said: systemd hears a service out as well before it starts it anew.
+    /// Waits until all was heard that has been said: systemd hears a service out as well before it
+    /// starts it anew.
     fn settle(&self) -> Result<()> {
         let before = self.marks.load(Ordering::Acquire);
         UnixDatagram::unbound()?
@@ -152,7 +153,8 @@ impl Drop for Luod {
     }
 }
 
-/// Becomes luod, with descriptors of the first process from number 3 on: what a service manager does.
+/// Becomes luod, with descriptors of the first process from number 3 on: what a service manager
+/// does.
 pub fn with_fds() -> Result<()> {
     let numbers = std::env::var("NUMBERS")?;
     let init = Pid::from_raw(1).context("no first process")?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! kill -9 of luod after each step of an update, with a service manager that keeps descriptors and without; and after the kexec.
+//! kill -9 of luod after each step of an update, with a service manager that keeps descriptors and
+//! without; and after the kexec.
 
 use super::daemon::{Luod, Store};
 use super::{furnish, hung_up, id, sessions, SMALL, SOON};
@@ -245,7 +246,8 @@ fn hand_over(cmdline: &Cmdline) -> Result<()> {
     kexec::jump()
 }
 
-/// In the next kernel: killed while it reads what has arrived, before a claim, and before the claim is finished.
+/// In the next kernel: killed while it reads what has arrived, before a claim, and before the claim
+/// is finished.
 fn after() -> Result<()> {
     for surprise in 0..12 {
         let luod = Luod::start_only()?;

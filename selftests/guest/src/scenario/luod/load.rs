@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a thousand clients cost: luod's memory, and its processor time while they subscribe, wait, and take part in an update.
+//! What a thousand clients cost: luod's memory, and its processor time while they subscribe, wait,
+//! and take part in an update.
 
 use super::daemon::Luod;
 use super::furnish;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A host with several services and luod on it, updated twice with luoctl. One service is killed, one hangs, one may not.
+//! A host with several services and luod on it, updated twice with luoctl. One service is killed,
+//! one hangs, one may not.
 
 mod daemon;
 pub mod killed;
@@ -105,7 +106,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
     update(cmdline, services, generation == 0)
 }
 
-/// How long an update takes from `luoctl update` to the last claim: first with nobody, then with three services.
+/// How long an update takes from `luoctl update` to the last claim: first with nobody, then with
+/// three services.
 pub fn timed(cmdline: &Cmdline) -> Result<()> {
     furnish()?;
     let generation = cmdline.generation();

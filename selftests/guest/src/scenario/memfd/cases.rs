@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The files: how each is made, what is done to it once it is preserved, and what it must be afterwards.
+//! The files: how each is made, what is done to it once it is preserved, and what it must be
+//! afterwards.
 
 use super::swap;
 use crate::machine;
@@ -170,8 +171,8 @@ pub const ALL: &[Case] = &[
         later: |file| write_all(file, 1 << 20),
         ..plain("pages that were written after they were preserved", 1 << 20)
     },
-    // Read through a mapping, they are there and clean; written then through another one that was there before. A clean
-    // page is dropped when memory gets short: that is tried too.
+    // Read through a mapping, they are there and clean; written then through another one that was
+    // there before. A clean page is dropped when memory gets short: that is tried too.
     Case {
         fill: |file, bytes| {
             ftruncate(file, bytes)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who retrieves pays: the charge is the retriever's cgroup's, and one that cannot pay gets an error and changes nothing.
+//! Who retrieves pays: the charge is the retriever's cgroup's, and one that cannot pay gets an
+//! error and changes nothing.
 
 use super::{cases, errno};
 use crate::{event, machine};
@@ -15,7 +16,8 @@ const HUGE: u64 = 1;
 const FILES: [(u64, &str); 2] = [(SMALL, "small pages"), (HUGE, "huge pages")];
 const LARGE: [(u64, &str); 2] = [(SMALL + 2, "small pages"), (HUGE + 2, "huge pages")];
 
-/// Those that are retrieved where there is no room, and then where there is; and those that are retrieved where there is swap.
+/// Those that are retrieved where there is no room, and then where there is; and those that are
+/// retrieved where there is swap.
 pub fn preserve(session: &Session) -> Result<()> {
     for token in [SMALL, SMALL + 2] {
         session.preserve(cases::filled(SEED, BYTES)?, token)?;

@@ -39,7 +39,8 @@ pub fn check(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// The results of everything that would change size or holes: truncate either way, punch, allocate, write behind the end.
+/// The results of everything that would change size or holes: truncate either way, punch, allocate,
+/// write behind the end.
 fn changes(file: &File) -> [Result<(), Errno>; 5] {
     let late = file.write_at(b"x", BYTES);
     let late = late
@@ -122,7 +123,8 @@ fn read_only(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Its holes would take all memory. As they are, they take none; where they must be filled, nobody is killed for it.
+/// Its holes would take all memory. As they are, they take none; where they must be filled, nobody
+/// is killed for it.
 fn too_large(device: &Device) -> Result<()> {
     let file = File::from(memfd_create("large", MemfdFlags::CLOEXEC)?);
     let (expected, what) = match formats::has("memfd", 3) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Children that a session's descriptor was handed down to: they retrieve from it all at once, or are killed while they do.
+//! Children that a session's descriptor was handed down to: they retrieve from it all at once, or
+//! are killed while they do.
 
 use crate::event;
 use crate::memory::{self, Wish};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Retrievals that fail and are undone, again and again, while somebody takes references to all pages there are; then one that does not.
+//! Retrievals that fail and are undone, again and again, while somebody takes references to all
+//! pages there are; then one that does not.
 
 use super::family;
 use crate::scenario::memfd::{cases, errno};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sessions that have arrived, and that all threads want to retrieve: exactly one gets each, whole, and ends it in one of the ways there are.
+//! Sessions that have arrived, and that all threads want to retrieve: exactly one gets each, whole,
+//! and ends it in one of the ways there are.
 
 use super::{device, intact, Chance, WISH};
 use crate::event;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What each slot was doing, in a memfd that goes through the update itself: written through a mapping up to the last moment.
+//! What each slot was doing, in a memfd that goes through the update itself: written through a
+//! mapping up to the last moment.
 
 use crate::sys::{Mapping, PAGE};
 use anyhow::Result;
@@ -16,7 +17,8 @@ pub struct Log {
     words: Mapping,
 }
 
-/// A slot's state: the round it has begun, and the round whose session is open and has all its files.
+/// A slot's state: the round it has begun, and the round whose session is open and has all its
+/// files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub begun: u64,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Threads and processes that use the orchestrator all at once, against each other, until the update comes in the middle of it.
-//! Each kernel finds what was complete, whole, and nothing that contradicts itself.
+//! Threads and processes that use the orchestrator all at once, against each other, until the
+//! update comes in the middle of it. Each kernel finds what was complete, whole, and nothing that
+//! contradicts itself.
 
 mod arrivals;
 mod log;
@@ -48,7 +49,8 @@ pub fn play(cmdline: &Cmdline) -> Result<()> {
         drop(session);
         return splats::leaks();
     }
-    // lib/tests/liveupdate.c prints a line for each first and last file; the serial port would set the pace.
+    // lib/tests/liveupdate.c prints a line for each first and last file; the serial port would set
+    // the pace.
     machine::switch("/proc/sys/kernel/printk", "5")?;
     let seconds = cmdline.number("seconds", 20) / 2;
     let race = Race::new(generation)?;

@@ -81,7 +81,8 @@ impl Pool {
     }
 }
 
-/// Whatever has arrived must be one of the files, and none of them twice. Says how many sessions have.
+/// Whatever has arrived must be one of the files, and none of them twice. Says how many sessions
+/// have.
 pub fn verify() -> Result<u64> {
     let device = Device::open()?;
     let mut sessions = 0;

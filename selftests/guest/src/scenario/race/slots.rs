@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sessions that a thread has for itself, made and closed again and again: their names and files are its own, so each step must succeed.
+//! Sessions that a thread has for itself, made and closed again and again: their names and files
+//! are its own, so each step must succeed.
 
 use super::log::Log;
 use super::{device, intact, Chance, THREADS, WISH};
@@ -120,7 +121,8 @@ fn preserve(session: &Session, file: &File, token: u64) -> Result<()> {
     }
 }
 
-/// Looks at all slots of the kernel before. Says how many were complete, and how many had arrived but were not.
+/// Looks at all slots of the kernel before. Says how many were complete, and how many had arrived
+/// but were not.
 pub fn verify(log: &Log) -> Result<(u64, u64)> {
     let device = Device::open()?;
     let (mut complete, mut building) = (0, 0);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The files of the soak: memfds small, huge, sparse and swapped out, and eventfds, each with what must be in it.
+//! The files of the soak: memfds small, huge, sparse and swapped out, and eventfds, each with what
+//! must be in it.
 
 use crate::memory::{self, Wish};
 use crate::pattern::{self, Depth};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What one kernel of the soak tells the next: which sessions there are, and what is in their files. It goes along in a memfd.
+//! What one kernel of the soak tells the next: which sessions there are, and what is in their
+//! files. It goes along in a memfd.
 
 use super::items::Item;
 use anyhow::{Context, Result};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A machine that is updated again and again: each kernel verifies what the one before left, changes it at random, and hands it on.
+//! A machine that is updated again and again: each kernel verifies what the one before left,
+//! changes it at random, and hands it on.
 
 mod items;
 mod ledger;
@@ -21,7 +22,8 @@ use serde_json::json;
 const SESSIONS: usize = 6;
 /// Files of a session, at the most.
 const FILES: usize = 5;
-/// How far MemTotal may be off: the tables that describe scattered memory differ from update to update.
+/// How far MemTotal may be off: the tables that describe scattered memory differ from update to
+/// update.
 const SLACK: u64 = 512 << 10;
 /// One update in so many is driven by luoctl, with luod and a service.
 const WITH_LUOD: u64 = 10;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A service of luod's that comes and goes: it is there for one update of the soak, and not for the next.
+//! A service of luod's that comes and goes: it is there for one update of the soak, and not for the
+//! next.
 
 use super::super::luod::{self, Luod, Program};
 use crate::cmdline::Cmdline;
