@@ -10,6 +10,7 @@ mod listed;
 mod named;
 mod rustc;
 mod spdx;
+mod width;
 mod words;
 
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ pub fn check(steps: &Steps) -> Result<()> {
     };
 
     report("SPDX lines", spdx::check(&root));
+    report("lines are not too long", width::check(&root));
     report(
         "no unsafe, no bindings:: outside entry, sys and the API for drivers",
         words::fences(&root),
